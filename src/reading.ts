@@ -1,0 +1,138 @@
+/**
+ * The two things a payload can become: readings, or a refusal. Made by `inspect/`, carried by the log, folded by
+ * `rollup/`. Their JSON forms, which are the values of records in the log, are at the end of this file.
+ */
+
+/** One device's values at one time. */
+export interface Reading {
+  /** Name of the stream, as in the configuration. */
+  readonly stream: string;
+  /** What the reading is partitioned and ordered by. Default: the device. */
+  readonly key: string;
+  /** Event time, epoch milliseconds, an integer: the device's stamp, or the gateway's where the payload has none. */
+  readonly timeMs: number;
+  /** Topic captures, payload tags and registry tags. Names in ascending order of their UTF-16 code units. */
+  readonly tags: Readonly<Record<string, string>>;
+  /** Metric values after scaling; finite, never -0, 0 or 1e-140 <= |x| <= 1e150. A metric absent from the payload is absent here. */
+  readonly values: Readonly<Record<string, number>>;
+  /** The device's own counter, where the stream names one. */
+  readonly sequence?: number;
+  /** What makes two messages the same event, where the stream names fields for it; otherwise series + time. */
+  readonly identity?: string;
+  /** The payload as the device sent it, if it was JSON: exactly these bytes, as text. */
+  readonly payload?: string;
+}
+
+/** Why a payload was refused. Closed: a metric label and a column of `millrace deadletters`. */
+export type RefusalCode =
+  | 'unknown-topic'
+  | 'empty'
+  | 'not-utf8'
+  | 'too-large'
+  | 'too-deep'
+  | 'malformed'
+  | 'forbidden-key'
+  | 'schema'
+  | 'time-missing'
+  | 'time-invalid'
+  | 'time-future'
+  | 'number-invalid'
+  | 'number-out-of-range'
+  | 'tag-invalid'
+  | 'identity-missing'
+  | 'sequence-invalid'
+  | 'unknown-device'
+  | 'too-many-series'
+  /** Kafka refused the record for good. */
+  | 'log-refused'
+  /** The store refused the row for good. */
+  | 'store-refused';
+
+/** A payload that failed inspection, kept whole with its reason. */
+export interface Refusal {
+  readonly code: RefusalCode;
+  /** One sentence for a person: the field, the value, what was expected. */
+  readonly reason: string;
+  /** JSON pointer of the offending field, '' for the whole payload. */
+  readonly field: string;
+  /** '' when no stream's topic matches. */
+  readonly stream: string;
+  readonly topic: string;
+  /** MQTT client id; '' when not from MQTT. */
+  readonly client: string;
+  readonly payload: Uint8Array;
+}
+
+/** What arrived, before anyone looked into it. */
+export interface Message {
+  readonly topic: string;
+  readonly payload: Uint8Array;
+  readonly client: string;
+  /** Gateway's stamp, epoch milliseconds, never running backwards. */
+  readonly receivedMs: number;
+}
+
+export type Inspection =
+  | { readonly kind: 'readings'; readonly readings: readonly Reading[] }
+  | { readonly kind: 'refused'; readonly refusal: Refusal };
+
+/** The text that names a series' tags, unique per set of tags: `device=d1,site=a`, with `\`, `,` and `=` escaped by `\`. */
+export function seriesName(tags: Readonly<Record<string, string>>): string {
+  let name = '';
+  for (const key in tags) name += `${name === '' ? '' : ','}${escapePart(key)}=${escapePart(tags[key]!)}`;
+  return name;
+}
+
+const SPECIAL = /[\\,=]/;
+
+function escapePart(text: string): string {
+  return SPECIAL.test(text) ? text.replace(/[\\,=]/g, '\\$&') : text;
+}
+
+/**
+ * The value of a `reading` record, compact JSON, the form that every reader of `telemetry.readings` sees:
+ * `{"stream":"environment","time":1700000000000,"tags":{…},"values":{…},"sequence":7,"identity":"…","payload":{…}}`
+ * `sequence`, `identity` and `payload` only where there is one; `payload` is the device's JSON, byte for byte.
+ */
+export function encodeReading(reading: Reading): string {
+  let text = `{"stream":${JSON.stringify(reading.stream)},"time":${reading.timeMs},"tags":${JSON.stringify(reading.tags)},"values":${JSON.stringify(reading.values)}`;
+  if (reading.sequence !== undefined) text += `,"sequence":${reading.sequence}`;
+  if (reading.identity !== undefined) text += `,"identity":${JSON.stringify(reading.identity)}`;
+  if (reading.payload !== undefined) text += `,"payload":${reading.payload}`;
+  return `${text}}`;
+}
+
+/** What readers behind the log need of a reading; null when the value is not one of ours. */
+export function decodeReading(value: string): Omit<Reading, 'key' | 'payload'> | null {
+  let parsed: Record<string, unknown>;
+  try {
+    parsed = JSON.parse(value);
+  } catch {
+    return null;
+  }
+  const { stream, time, tags, values, sequence, identity } = parsed ?? {};
+  if (typeof stream !== 'string' || !Number.isSafeInteger(time)) return null;
+  if (typeof tags !== 'object' || tags === null || typeof values !== 'object' || values === null) return null;
+  return {
+    stream,
+    timeMs: time as number,
+    tags: tags as Record<string, string>,
+    values: values as Record<string, number>,
+    ...(typeof sequence === 'number' ? { sequence } : undefined),
+    ...(typeof identity === 'string' ? { identity } : undefined),
+  };
+}
+
+/** The value of a `refusal` record: `{"code":…,"reason":…,"field":…,"stream":…,"topic":…,"client":…,"payload":"<base64>"}`. */
+export function encodeRefusal(refusal: Refusal): string {
+  return JSON.stringify({ ...refusal, payload: Buffer.from(refusal.payload).toString('base64') });
+}
+
+export function decodeRefusal(value: string): Refusal | null {
+  try {
+    const parsed = JSON.parse(value);
+    return { ...parsed, payload: Buffer.from(parsed.payload, 'base64') };
+  } catch {
+    return null;
+  }
+}

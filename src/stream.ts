@@ -1,0 +1,121 @@
+/**
+ * A stream: a named kind of reading. This file holds what the configuration says about one, after checking and with
+ * every default filled in, and the two small languages in it: topic templates and window sizes.
+ */
+import { formatDuration, parseDurationMs } from './units.ts';
+
+export type PayloadFormat = 'json';
+
+export interface Enrichment {
+  /** CSV file with a header line, path resolved against the configuration file. */
+  readonly registry: string;
+  /** Column of the registry and tag of the reading that are compared. */
+  readonly by: string;
+  /** Columns that become tags. */
+  readonly tags: readonly string[];
+  /** Metric name -> column whose number the metric is multiplied by. */
+  readonly scale: Readonly<Record<string, string>>;
+  /** What becomes of a reading whose device the registry does not list. */
+  readonly unknown: 'accept' | 'refuse';
+}
+
+export interface Stream {
+  readonly name: string;
+  readonly topic: TopicTemplate;
+  readonly format: PayloadFormat;
+  /** Path of the JSON Schema file, resolved; null = any object. */
+  readonly schema: string | null;
+  /** Tag or payload field the reading is partitioned and ordered by. */
+  readonly key: string;
+  /** Fields whose values together make two messages the same event; empty = series + time. */
+  readonly identity: readonly string[];
+  /** Payload field with the event time; null = the gateway's clock. */
+  readonly time: string | null;
+  readonly sequence: string | null;
+  /** Payload fields that become tags, beside the topic's captures. */
+  readonly tags: readonly string[];
+  /** Payload fields that are aggregated; empty = the windows count events. Dots reach into objects: `env.temperature`. */
+  readonly metrics: readonly string[];
+  readonly enrich: Enrichment | null;
+  /** Ascending by size. The first is the base pane; all others are multiples of it. */
+  readonly windows: readonly WindowSize[];
+  /** Accepted readings are also retained, so that a local MQTT subscriber gets the last one at once. */
+  readonly retain: boolean;
+}
+
+export interface WindowSize {
+  /** `10s`, or `5m_1m` for five minutes every minute: a tag value, a part of a bucket's name, a query parameter. */
+  readonly label: string;
+  readonly sizeMs: number;
+  /** Distance between starts; equal to sizeMs for tumbling windows. */
+  readonly everyMs: number;
+}
+
+/** The window that `label` names, or null. */
+export function parseWindow(label: string): WindowSize | null {
+  const [size = '', every] = label.split('_');
+  const sizeMs = parseDurationMs(size);
+  const everyMs = every === undefined ? sizeMs : parseDurationMs(every);
+  if (!sizeMs || !everyMs || sizeMs % everyMs !== 0) return null;
+  return makeWindow(sizeMs, everyMs);
+}
+
+export function makeWindow(sizeMs: number, everyMs = sizeMs): WindowSize {
+  const label = sizeMs === everyMs ? formatDuration(sizeMs) : `${formatDuration(sizeMs)}_${formatDuration(everyMs)}`;
+  return { label, sizeMs, everyMs };
+}
+
+/**
+ * `sensors/{site}/{device}/environment`: a level in braces matches any one non-empty level and captures it as a tag.
+ * The text of a template and what it matches follow MQTT 3.1.1 section 4.7; there are no other wildcards.
+ */
+export interface TopicTemplate {
+  readonly text: string;
+  /** The MQTT subscription filter that covers it: `sensors/+/+/environment`. */
+  readonly filter: string;
+  /** Capture names in order of appearance. */
+  readonly captures: readonly string[];
+  readonly levels: readonly TemplateLevel[];
+}
+
+export type TemplateLevel = { readonly literal: string } | { readonly capture: string };
+
+/** A template, or a sentence that says what is wrong with the text. */
+export function parseTemplate(text: string): TopicTemplate | string {
+  if (text === '') return 'a topic template must not be empty';
+  const levels: TemplateLevel[] = [];
+  const captures: string[] = [];
+  for (const level of text.split('/')) {
+    const capture = /^\{([A-Za-z_][A-Za-z0-9_]*)\}$/.exec(level)?.[1];
+    if (capture !== undefined) {
+      if (captures.includes(capture)) return `the capture {${capture}} appears twice`;
+      captures.push(capture);
+      levels.push({ capture });
+    } else if (/[{}+#\0]/.test(level)) {
+      return `the level "${level}" is neither plain text nor one capture such as {device}; + and # are not used here`;
+    } else {
+      levels.push({ literal: level });
+    }
+  }
+  if (text.startsWith('$')) return 'a topic that starts with $ is reserved for the broker';
+  const filter = levels.map((level) => ('literal' in level ? level.literal : '+')).join('/');
+  return { text, filter, captures, levels };
+}
+
+/** The captured values by name, or null when the topic does not match. Linear in the topic's length. */
+export function matchTopic(template: TopicTemplate, topic: string): Record<string, string> | null {
+  const parts = topic.split('/');
+  if (parts.length !== template.levels.length) return null;
+  const captured: Record<string, string> = {};
+  for (let i = 0; i < parts.length; i++) {
+    const level = template.levels[i]!;
+    const part = parts[i]!;
+    if ('literal' in level) {
+      if (level.literal !== part) return null;
+    } else {
+      if (part === '') return null;
+      captured[level.capture] = part;
+    }
+  }
+  return captured;
+}

@@ -1,0 +1,156 @@
+/**
+ * Logs and metrics, in one grammar. One `Telemetry` per thread; the main thread merges the worker threads' numbers
+ * before it shows them.
+ *
+ * Log levels: error = data is lost or a person is needed; warn = a promise is at risk, or a limit was reached, and it
+ * may heal by itself; info = started, stopped, healed; debug = for developers. Normal operation is silent.
+ * Metrics: Prometheus conventions (base units, `_total`), names in this file only, labels from closed sets or from the
+ * configuration, never from a payload.
+ */
+import { type Logger, type LoggerOptions, pino, type TransportSingleOptions } from 'pino';
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+
+const LATENCY_BUCKETS_S = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
+
+export class Telemetry {
+  readonly registry = new Registry();
+  readonly log: Logger;
+
+  // ingress
+  readonly received = this.#counter('millrace_received_total', 'Publishes that arrived, whatever became of them.', [
+    'source',
+  ]);
+  readonly turnedAway = this.#counter(
+    'millrace_turned_away_total',
+    'Publishes not acknowledged: no promise was made for them.',
+    ['reason'],
+  );
+  readonly acknowledged = this.#counter(
+    'millrace_acknowledged_total',
+    'Publishes whose content is durable, by MQTT quality of service.',
+    ['qos'],
+  );
+  readonly connections = this.#gauge('millrace_connections', 'Connected MQTT clients.');
+  readonly limitReached = this.#counter(
+    'millrace_limit_reached_total',
+    'How often a configured limit refused or slowed something.',
+    ['limit'],
+  );
+  readonly pendingBytes = this.#gauge('millrace_pending_bytes', 'Payload bytes waiting to become durable.');
+  readonly acknowledgeSeconds = this.#histogram(
+    'millrace_acknowledge_seconds',
+    'From a publish to its acknowledgement.',
+  );
+  // inspect
+  readonly accepted = this.#counter('millrace_accepted_total', 'Readings that passed inspection.', ['stream']);
+  readonly deadLetters = this.#counter(
+    'millrace_dead_letters_total',
+    'Payloads kept whole as dead letters, by reason.',
+    ['reason'],
+  );
+  // journal
+  readonly spoolBytes = this.#gauge('millrace_spool_bytes', 'Bytes of all spool segments.');
+  readonly spoolLimitBytes = this.#gauge(
+    'millrace_spool_limit_bytes',
+    'Bytes at which the gateway stops acknowledging.',
+  );
+  readonly spoolBacklog = this.#gauge(
+    'millrace_spool_backlog_records',
+    'Records in the spool that its slowest reader has not passed.',
+  );
+  readonly spoolCommitSeconds = this.#histogram(
+    'millrace_spool_commit_seconds',
+    'One group commit: write and fdatasync.',
+  );
+  readonly spoolFailures = this.#counter('millrace_spool_failures_total', 'Group commits that failed, by code.', [
+    'code',
+  ]);
+  readonly forwarded = this.#counter('millrace_forwarded_total', 'Records that Kafka has on all in-sync replicas.', [
+    'topic',
+  ]);
+  readonly forwardFailures = this.#counter(
+    'millrace_forward_failures_total',
+    'Produce requests that failed, by code.',
+    ['code'],
+  );
+  readonly forwardSeconds = this.#histogram('millrace_forward_seconds', 'From the received stamp until Kafka has it.');
+  // rollup
+  readonly lagRecords = this.#gauge(
+    'millrace_lag_records',
+    'Records between the reading position and the end of the log.',
+    ['partition'],
+  );
+  readonly counted = this.#counter('millrace_counted_total', 'Readings counted in a window.', ['stream']);
+  readonly duplicates = this.#counter('millrace_duplicates_total', 'Redelivered readings, not counted again.', [
+    'stream',
+  ]);
+  readonly late = this.#counter('millrace_late_total', 'Readings too late for their window, by kind.', [
+    'stream',
+    'kind',
+  ]);
+  readonly windowsClosed = this.#counter('millrace_windows_closed_total', 'Windows closed.', ['window']);
+  readonly openSeries = this.#gauge('millrace_open_accumulators', 'Accumulators of open windows in memory.', [
+    'partition',
+  ]);
+  readonly frontierSeconds = this.#gauge(
+    'millrace_frontier_seconds',
+    'Every window that ends at or before this time is closed and durable (epoch).',
+    ['partition'],
+  );
+  // store
+  readonly rowsWritten = this.#counter('millrace_rows_written_total', 'Rows durable in the store.', ['window']);
+  readonly storeFailures = this.#counter('millrace_store_failures_total', 'Writes to the store that failed, by code.', [
+    'code',
+  ]);
+  readonly storeSeconds = this.#histogram('millrace_store_write_seconds', 'One write to the store.');
+  readonly repairs = this.#counter('millrace_repairs_total', 'Rows written again after late readings.', ['window']);
+
+  readonly #lastLogged = new Map<string, { atMs: number; suppressed: number }>();
+
+  constructor(log: Logger) {
+    this.log = log;
+  }
+
+  /** Logs at most once per `everyMs` for one key, and says how many were left out. */
+  limited(level: 'warn' | 'error' | 'info', key: string, fields: object, message: string, everyMs = 10_000): void {
+    const nowMs = performance.now();
+    const last = this.#lastLogged.get(key);
+    if (last && nowMs - last.atMs < everyMs) {
+      last.suppressed++;
+      return;
+    }
+    if (this.#lastLogged.size >= MAX_LOG_KEYS) this.#lastLogged.clear();
+    this.log[level](last?.suppressed ? { ...fields, suppressed: last.suppressed } : fields, message);
+    this.#lastLogged.set(key, { atMs: nowMs, suppressed: 0 });
+  }
+
+  #counter<L extends string = never>(name: string, help: string, labelNames: readonly L[] = []): Counter<L> {
+    return new Counter({ name, help, labelNames, registers: [this.registry] });
+  }
+
+  #gauge<L extends string = never>(name: string, help: string, labelNames: readonly L[] = []): Gauge<L> {
+    return new Gauge({ name, help, labelNames, registers: [this.registry] });
+  }
+
+  #histogram<L extends string = never>(name: string, help: string, labelNames: readonly L[] = []): Histogram<L> {
+    return new Histogram({ name, help, labelNames, buckets: LATENCY_BUCKETS_S, registers: [this.registry] });
+  }
+}
+
+const MAX_LOG_KEYS = 1_000;
+
+/** Writes JSON lines to stderr; readable lines when stderr is a terminal. */
+export function createLogger(options: { level: string; pretty: boolean; name: string }): Logger {
+  const settings: LoggerOptions = { level: options.level, base: { part: options.name } };
+  if (!options.pretty) return pino(settings, pino.destination({ dest: 2, sync: true }));
+  const transport: TransportSingleOptions = {
+    target: 'pino-pretty',
+    options: { destination: 2, ignore: 'pid,hostname', translateTime: 'SYS:HH:MM:ss', singleLine: true },
+  };
+  return pino({ ...settings, transport });
+}
+
+/** For tests and one-shot commands: counts, says nothing. */
+export function silentTelemetry(): Telemetry {
+  return new Telemetry(pino({ level: 'silent' }));
+}
