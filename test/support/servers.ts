@@ -1,0 +1,47 @@
+/**
+ * Real servers for tests that need them. Their addresses come from the environment, which `npm run stack` prints:
+ *   MILLRACE_TEST_KAFKA=127.0.0.1:9092
+ *   MILLRACE_TEST_INFLUX=http://127.0.0.1:8086   MILLRACE_TEST_INFLUX_TOKEN=…   (organisation `millrace`)
+ * Without an address the tests are skipped and the run says so in one line at its end; with
+ * MILLRACE_TEST_REQUIRE=kafka,influx (as in CI) they fail instead.
+ */
+export interface InfluxServer {
+  readonly url: string;
+  readonly org: string;
+  readonly token: string;
+}
+
+type Need = 'kafka' | 'influx' | 'chromium' | 'mosquitto';
+const leftOut = new Map<Need, number>();
+
+/** Brokers of the real Kafka, or this test (or the suite whose `before` calls) is skipped. */
+export function needKafka(context: Mocha.Context): string[] {
+  const brokers = process.env.MILLRACE_TEST_KAFKA;
+  return brokers ? brokers.split(',') : leaveOut(context, 'kafka');
+}
+
+export function needInflux(context: Mocha.Context): InfluxServer {
+  const url = process.env.MILLRACE_TEST_INFLUX;
+  const token = process.env.MILLRACE_TEST_INFLUX_TOKEN;
+  return url && token ? { url, org: 'millrace', token } : leaveOut(context, 'influx');
+}
+
+/** Skips, or fails where the need is required. Use it for other servers and programs after looking for them. */
+export function leaveOut(context: Mocha.Context, need: Need): never {
+  if ((process.env.MILLRACE_TEST_REQUIRE ?? '').split(',').includes(need)) {
+    throw new Error(`MILLRACE_TEST_REQUIRE names ${need}, but it is not there`);
+  }
+  leftOut.set(need, (leftOut.get(need) ?? 0) + 1);
+  context.skip();
+}
+
+/** Loaded by .mocharc.json for every run. */
+export const mochaHooks = {
+  afterAll() {
+    if (leftOut.size === 0) return;
+    const parts = [...leftOut].map(([need, count]) => `${count} for want of ${need}`);
+    console.log(
+      `\nLeft out: ${parts.join(', ')}. Kafka and InfluxDB come with \`npm run stack\`, which prints what to set.`,
+    );
+  },
+};
