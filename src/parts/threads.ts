@@ -1,0 +1,110 @@
+/**
+ * A part of the pipeline in a worker thread of its own: started, listened to, stopped, and started again if it dies.
+ * A thread shares nothing with the main thread but the log on disk, the counter of what is durable there, and the
+ * small messages below. If it dies, that is a bug, but not the end: readings go on being acknowledged into the spool,
+ * the thread is started again after a pause, and it goes on from its checkpoint.
+ */
+import { Worker } from 'node:worker_threads';
+import type { Config } from '../config.ts';
+import { backoff } from '../retry.ts';
+import type { Row } from '../row.ts';
+import type { Telemetry } from '../telemetry.ts';
+
+/** prom-client's JSON form of one metric; only handed on to its own aggregation. */
+export type MetricSnapshot = object;
+
+export interface ThreadStatus {
+  /** Records read but not yet behind a checkpoint or in Kafka. */
+  readonly backlog: number;
+  /** What is wrong right now, in words; empty when nothing is. */
+  readonly problems: readonly string[];
+}
+
+export type FromThread =
+  | { readonly type: 'ready' }
+  /** Kafka has every record of the spool below this offset. */
+  | { readonly type: 'forwarded'; readonly offset: number }
+  /** Provisional rows of open windows. */
+  | { readonly type: 'running'; readonly rows: readonly Row[] }
+  /** Rows that just became durable in the store, a sample of bounded size. */
+  | { readonly type: 'closed'; readonly rows: readonly Row[]; readonly total: number }
+  | { readonly type: 'metrics'; readonly metrics: readonly MetricSnapshot[]; readonly status: ThreadStatus }
+  | { readonly type: 'stopped' };
+
+export type ToThread = { readonly type: 'stop' };
+
+export interface ThreadData {
+  readonly part: 'forward' | 'rollup';
+  readonly config: Config;
+  /** Of the spool of this process; null when the log is Kafka alone. */
+  readonly progress: SharedArrayBuffer | null;
+  readonly logLevel: string;
+  readonly pretty: boolean;
+}
+
+export interface Thread {
+  readonly metrics: () => readonly MetricSnapshot[];
+  readonly status: () => ThreadStatus;
+  /** Resolves when the thread has flushed and committed, or after the limit. */
+  stop(): Promise<void>;
+}
+
+const STOP_LIMIT_MS = 15_000;
+const METRICS_OF_THE_DEAD: readonly MetricSnapshot[] = [];
+
+export function startThread(data: ThreadData, on: (message: FromThread) => void, telemetry: Telemetry): Thread {
+  // The same tree runs from TypeScript (tests, through a loader) and compiled.
+  const entry = new URL(import.meta.url.endsWith('.ts') ? './thread.ts' : './thread.js', import.meta.url);
+  const pauses = backoff({ firstMs: 500, maxMs: 30_000 });
+  let deaths = 0;
+  let stopping = false;
+  let metrics = METRICS_OF_THE_DEAD;
+  let status: ThreadStatus = { backlog: 0, problems: [] };
+  let worker: Worker | null = null;
+  let restart: NodeJS.Timeout | undefined;
+  let stopped = () => {};
+  const whenStopped = new Promise<void>((resolve) => {
+    stopped = resolve;
+  });
+
+  const start = () => {
+    worker = new Worker(entry, { workerData: data });
+    worker.on('message', (message: FromThread) => {
+      if (message.type === 'metrics') {
+        metrics = message.metrics;
+        status = message.status;
+        deaths = 0;
+      } else if (message.type === 'stopped') {
+        stopped();
+      }
+      on(message);
+    });
+    worker.on('error', (error) => telemetry.log.error({ part: data.part, err: error }, `the ${data.part} thread failed`));
+    worker.on('exit', (code) => {
+      if (stopping) return stopped();
+      deaths++;
+      const pauseMs = pauses.delayMs(deaths);
+      status = { backlog: status.backlog, problems: [`The ${data.part} thread ended and is started again in ${pauseMs} ms.`] };
+      telemetry.log.error({ part: data.part, code, pauseMs }, `the ${data.part} thread ended; starting it again`);
+      restart = setTimeout(start, pauseMs);
+    });
+  };
+  start();
+
+  return {
+    metrics: () => metrics,
+    status: () => status,
+    async stop() {
+      stopping = true;
+      clearTimeout(restart);
+      worker?.postMessage({ type: 'stop' } satisfies ToThread);
+      const limit = setTimeout(() => {
+        telemetry.log.warn({ part: data.part }, `the ${data.part} thread did not stop in time; it goes on from its checkpoint`);
+        stopped();
+      }, STOP_LIMIT_MS);
+      await whenStopped;
+      clearTimeout(limit);
+      await worker?.terminate();
+    },
+  };
+}
