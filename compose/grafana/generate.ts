@@ -1,0 +1,392 @@
+/**
+ * Grafana dashboards as code: `npx tsx compose/grafana/generate.ts` writes dashboards/*.json, which are committed and
+ * provisioned; a test fails when the committed copy is stale, and runs every query against a real InfluxDB.
+ *
+ * Rows are read by InfluxQL, one source per window size: InfluxDB 2.7's Flux can return a row twice while an older one
+ * of its series is still in the cache, InfluxQL does not. The window is chosen by choosing the source (`$source`).
+ * Means over several rows are sum(sum) / sum(count): the exact mean of the readings, not a mean of means.
+ */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import type { Builder, Dataquery } from '@grafana/grafana-foundation-sdk/cog';
+import {
+  type Dashboard,
+  DashboardBuilder,
+  DatasourceVariableBuilder,
+  QueryVariableBuilder,
+  VariableRefresh,
+} from '@grafana/grafana-foundation-sdk/dashboard';
+import { DataqueryBuilder as PrometheusQuery } from '@grafana/grafana-foundation-sdk/prometheus';
+import { PanelBuilder as StatPanel } from '@grafana/grafana-foundation-sdk/stat';
+import { PanelBuilder as TablePanel } from '@grafana/grafana-foundation-sdk/table';
+import { PanelBuilder as TimeSeriesPanel } from '@grafana/grafana-foundation-sdk/timeseries';
+
+const ROWS = { type: 'influxdb', uid: `\${source}` };
+const LIVE = { type: 'influxdb', uid: 'millrace-live' };
+const PROMETHEUS = { type: 'prometheus', uid: 'millrace-prometheus' };
+
+/** What the panels of one dashboard filter by; every variable may be "all". */
+const SERIES = `"metric" =~ /^$metric$/ AND "site" =~ /^$site$/ AND "device" =~ /^$device$/ AND $timeFilter`;
+
+class InfluxQl implements Builder<Dataquery> {
+  readonly #model: object;
+  constructor(query: string, options: { refId?: string; alias?: string; source?: object; table?: boolean } = {}) {
+    const { refId = 'A', alias, source, table } = options;
+    this.#model = {
+      refId,
+      query,
+      rawQuery: true,
+      resultFormat: table ? 'table' : 'time_series',
+      ...(alias ? { alias } : undefined),
+      ...(source ? { datasource: source } : undefined),
+    };
+  }
+  build(): Dataquery {
+    return { ...this.#model, _implementsDataqueryVariant() {} };
+  }
+}
+
+function sourceVariable() {
+  return new DatasourceVariableBuilder('source')
+    .label('Window')
+    .type('influxdb')
+    .regex('/^Millrace (10s|1m|15m|1h|5m_1m)$/')
+    .current({ text: 'Millrace 10s', value: 'millrace-10s' });
+}
+
+function queryVariable(name: string, label: string, query: string, all: boolean) {
+  const variable = new QueryVariableBuilder(name)
+    .label(label)
+    .query(query)
+    .datasource(ROWS)
+    .refresh(VariableRefresh.OnTimeRangeChanged);
+  return all ? variable.includeAll(true).allValue('.*').current({ text: 'All', value: '$__all' }) : variable;
+}
+
+const VARIABLES = [
+  sourceVariable(),
+  queryVariable('stream', 'Stream', 'SHOW MEASUREMENTS', false),
+  queryVariable('metric', 'Metric', 'SHOW TAG VALUES FROM "$stream" WITH KEY = "metric"', false),
+  queryVariable('site', 'Site', 'SHOW TAG VALUES FROM "$stream" WITH KEY = "site"', true),
+  queryVariable(
+    'device',
+    'Device',
+    'SHOW TAG VALUES FROM "$stream" WITH KEY = "device" WHERE "site" =~ /^$site$/',
+    true,
+  ),
+];
+
+function dashboard(uid: string, title: string, description: string): DashboardBuilder {
+  return new DashboardBuilder(title)
+    .uid(`millrace-${uid}`)
+    .description(description)
+    .tags(['millrace'])
+    .time({ from: 'now-1h', to: 'now' })
+    .refresh('10s')
+    .timezone('browser')
+    .readonly();
+}
+
+function series(title: string, query: string, alias: string, description: string) {
+  return new TimeSeriesPanel()
+    .title(title)
+    .description(description)
+    .datasource(ROWS)
+    .withTarget(new InfluxQl(query, { alias }))
+    .span(12)
+    .height(8);
+}
+
+function stat(title: string, query: string, description: string) {
+  return new StatPanel()
+    .title(title)
+    .description(description)
+    .datasource(ROWS)
+    .withTarget(new InfluxQl(query))
+    .span(6)
+    .height(4);
+}
+
+function fleet(): Dashboard {
+  return dashboard('fleet', 'Millrace: fleet overview', 'Every device of a stream at once.')
+    .variables(VARIABLES)
+    .withPanel(
+      stat(
+        'Devices reporting',
+        `SELECT count("n") FROM (SELECT sum("count") AS "n" FROM "$stream" WHERE ${SERIES} GROUP BY "device")`,
+        'Devices with at least one closed window in the time range.',
+      ),
+    )
+    .withPanel(
+      stat('Readings', `SELECT sum("count") FROM "$stream" WHERE ${SERIES}`, 'Readings counted in closed windows.'),
+    )
+    .withPanel(
+      stat(
+        'Missing',
+        `SELECT sum("missing") FROM "$stream" WHERE ${SERIES}`,
+        'Sequence numbers that did not arrive.',
+      ).noValue('0'),
+    )
+    .withPanel(
+      stat(
+        'Duplicates',
+        `SELECT sum("duplicates") FROM "$stream" WHERE ${SERIES}`,
+        'Redelivered, counted once.',
+      ).noValue('0'),
+    )
+    .withPanel(
+      series(
+        'Mean of the fleet',
+        `SELECT sum("sum") / sum("count") AS "mean" FROM "$stream" WHERE ${SERIES} GROUP BY time($__interval) fill(none)`,
+        'mean',
+        'The exact mean of the readings: sum of sums over sum of counts.',
+      ),
+    )
+    .withPanel(
+      series(
+        'Range of the fleet',
+        `SELECT min("min") AS "min", max("max") AS "max" FROM "$stream" WHERE ${SERIES} GROUP BY time($__interval) fill(none)`,
+        '$col',
+        'Smallest and largest reading of any device.',
+      ),
+    )
+    .withPanel(
+      series(
+        'Mean by site',
+        `SELECT sum("sum") / sum("count") AS "mean" FROM "$stream" WHERE ${SERIES} GROUP BY time($__interval), "site" fill(none)`,
+        '$tag_site',
+        'One line per site.',
+      ),
+    )
+    .withPanel(
+      new TablePanel()
+        .title('Devices, last closed window')
+        .description('The newest closed window of each device.')
+        .datasource(ROWS)
+        .withTarget(
+          new InfluxQl(
+            `SELECT last("mean") AS "mean", "min", "max", "count", "missing" FROM "$stream" WHERE ${SERIES} GROUP BY "site", "device"`,
+            { table: true },
+          ),
+        )
+        .span(12)
+        .height(8),
+    )
+    .build();
+}
+
+function device(): Dashboard {
+  return dashboard('device', 'Millrace: one device', 'The rows of one device, and what its open window holds so far.')
+    .variables(VARIABLES)
+    .withPanel(
+      series(
+        'Mean, with the range of each window',
+        `SELECT "mean", "min", "max" FROM "$stream" WHERE ${SERIES} GROUP BY "device"`,
+        '$tag_device $col',
+        'One point per closed window: final values.',
+      )
+        .span(24)
+        .overrideByRegexp('.*(min|max)$', [
+          { id: 'custom.lineWidth', value: 0 },
+          { id: 'custom.fillOpacity', value: 10 },
+        ]),
+    )
+    .withPanel(
+      series(
+        'Percentiles',
+        `SELECT "p50", "p95", "p99" FROM "$stream" WHERE ${SERIES} GROUP BY "device"`,
+        '$tag_device $col',
+        'Within 0.78 % of the true value.',
+      ),
+    )
+    .withPanel(
+      series(
+        'Running value of the open windows',
+        `SELECT "mean" FROM "\${stream}_live" WHERE ${SERIES} GROUP BY "device", "window"`,
+        '$tag_device $tag_window',
+        'Provisional: what the open windows hold so far. Final values are in the other panels.',
+      ).datasource(LIVE),
+    )
+    .withPanel(
+      series(
+        'Readings per window',
+        `SELECT "count", "missing", "duplicates" FROM "$stream" WHERE ${SERIES} GROUP BY "device"`,
+        '$tag_device $col',
+        'What each window was computed from.',
+      ),
+    )
+    .withPanel(
+      series(
+        'Spread',
+        `SELECT "stddev" FROM "$stream" WHERE ${SERIES} GROUP BY "device"`,
+        '$tag_device',
+        'Population standard deviation within the window.',
+      ),
+    )
+    .build();
+}
+
+function quality(): Dashboard {
+  return dashboard(
+    'quality',
+    'Millrace: data quality',
+    'How complete the rows are, and what was late, repeated or repaired.',
+  )
+    .variables(VARIABLES)
+    .withPanel(
+      series(
+        'Completeness',
+        `SELECT sum("count") / (sum("count") + sum("missing")) AS "share" FROM "$stream" WHERE ${SERIES} GROUP BY time($__interval) fill(none)`,
+        'share',
+        'Readings that arrived, of those that the sequence numbers say were sent.',
+      )
+        .unit('percentunit')
+        .max(1),
+    )
+    .withPanel(
+      series(
+        'Missing by device',
+        `SELECT sum("missing") AS "missing" FROM "$stream" WHERE ${SERIES} GROUP BY time($__interval), "device" fill(none)`,
+        '$tag_device',
+        'Gaps in the sequence numbers.',
+      ),
+    )
+    .withPanel(
+      series(
+        'Duplicates by device',
+        `SELECT sum("duplicates") AS "duplicates" FROM "$stream" WHERE ${SERIES} GROUP BY time($__interval), "device" fill(none)`,
+        '$tag_device',
+        'Redelivered readings, counted once.',
+      ),
+    )
+    .withPanel(
+      new TablePanel()
+        .title('Repaired rows')
+        .description('Rows written again because late readings fell into them.')
+        .datasource(ROWS)
+        .withTarget(
+          new InfluxQl(`SELECT "rev", "count" FROM "$stream" WHERE "rev" > 0 AND ${SERIES} GROUP BY "device"`, {
+            table: true,
+          }),
+        )
+        .span(12)
+        .height(8),
+    )
+    .withPanel(
+      metric(
+        'Late readings',
+        'sum by (stream, kind) (rate(millrace_late_total[5m]))',
+        '{{stream}} {{kind}}',
+        'Per second. Kept, listed and repaired.',
+      ),
+    )
+    .withPanel(
+      metric(
+        'Dead letters',
+        'sum by (reason) (rate(millrace_dead_letters_total[5m]))',
+        '{{reason}}',
+        'Refused payloads per second, by reason.',
+      ),
+    )
+    .build();
+}
+
+function metric(title: string, expression: string, legend: string, description: string) {
+  return new TimeSeriesPanel()
+    .title(title)
+    .description(description)
+    .datasource(PROMETHEUS)
+    .withTarget(new PrometheusQuery().expr(expression).legendFormat(legend).refId('A'))
+    .span(12)
+    .height(8);
+}
+
+function pipeline(): Dashboard {
+  const quantile = (name: string) => `histogram_quantile(0.99, sum by (le) (rate(${name}_bucket[5m])))`;
+  return dashboard(
+    'pipeline',
+    'Millrace: pipeline health',
+    'The way of a reading, hop by hop. Needs Prometheus scraping /metrics.',
+  )
+    .withPanel(
+      metric('Received', 'sum(rate(millrace_received_total[1m]))', 'received', 'Publishes per second.').unit('cps'),
+    )
+    .withPanel(
+      metric(
+        'Acknowledged',
+        'sum by (qos) (rate(millrace_acknowledged_total[1m]))',
+        'QoS {{qos}}',
+        'Durable, per second.',
+      ).unit('cps'),
+    )
+    .withPanel(
+      metric(
+        'Not acknowledged',
+        'sum by (reason) (rate(millrace_turned_away_total[1m]))',
+        '{{reason}}',
+        'No promise was made for these.',
+      ).unit('cps'),
+    )
+    .withPanel(
+      metric(
+        'Acknowledgement, p99',
+        quantile('millrace_acknowledge_seconds'),
+        'p99',
+        'From a publish to its acknowledgement.',
+      ).unit('s'),
+    )
+    .withPanel(
+      metric(
+        'Spool',
+        'millrace_spool_bytes / millrace_spool_limit_bytes',
+        '{{instance}}',
+        'Share of the limit at which the gateway stops acknowledging.',
+      ).unit('percentunit'),
+    )
+    .withPanel(
+      metric(
+        'Forwarded',
+        'sum by (topic) (rate(millrace_forwarded_total[1m]))',
+        '{{topic}}',
+        'Records that Kafka has on all in-sync replicas.',
+      ).unit('cps'),
+    )
+    .withPanel(
+      metric(
+        'Lag by position',
+        'sum by (partition) (millrace_lag_records)',
+        'partition {{partition}}',
+        'Records between the reading position and the end of the log. The committed offset is held back by open windows, so ordinary lag monitors show one window for ever.',
+      ),
+    )
+    .withPanel(
+      metric(
+        'Rows written',
+        'sum by (window) (rate(millrace_rows_written_total[1m]))',
+        '{{window}}',
+        'Rows durable in the store, per second.',
+      ).unit('cps'),
+    )
+    .withPanel(
+      metric('Store write, p99', quantile('millrace_store_write_seconds'), 'p99', 'One write to the store.').unit('s'),
+    )
+    .withPanel(
+      metric('Event loop', 'nodejs_eventloop_lag_p99_seconds', '{{instance}}', 'Delay of the main thread.').unit('s'),
+    )
+    .build();
+}
+
+/** File name -> dashboard, as Grafana reads it. */
+export function dashboards(): Record<string, Dashboard> {
+  return { 'fleet.json': fleet(), 'device.json': device(), 'quality.json': quality(), 'pipeline.json': pipeline() };
+}
+
+export function render(board: Dashboard): string {
+  return `${JSON.stringify(board, null, 2)}\n`;
+}
+
+const folder = fileURLToPath(new URL('./dashboards/', import.meta.url));
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  mkdirSync(folder, { recursive: true });
+  for (const [name, board] of Object.entries(dashboards())) writeFileSync(`${folder}${name}`, render(board));
+}

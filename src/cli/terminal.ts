@@ -1,0 +1,51 @@
+/** What a command may know of the terminal it runs in, and the few things that every command does with it. */
+import type { Failure } from '../errors.ts';
+
+export interface Terminal {
+  /** One line of the answer. */
+  readonly out: (text: string) => void;
+  /** One line for the person: errors, progress. */
+  readonly err: (text: string) => void;
+  readonly colour: boolean;
+  /** stderr is a terminal: progress may be drawn. */
+  readonly interactive: boolean;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly version: string;
+}
+
+export const EXIT = { ok: 0, no: 1, usage: 2 } as const;
+
+/** Prints a failure as one line and gives the exit code that goes with it. */
+export function report(failure: Failure, terminal: Terminal): number {
+  terminal.err(`millrace: ${failure.message}`);
+  return failure.code === 'CONFIG_INVALID' || failure.code === 'USAGE' ? EXIT.usage : EXIT.no;
+}
+
+/** RFC 3339 or epoch milliseconds; null when neither. */
+export function parseTimeMs(text: string): number | null {
+  if (/^\d{10,16}$/.test(text)) return Number(text);
+  if (!/^\d{4}-\d\d-\d\d/.test(text)) return null;
+  const ms = Date.parse(text);
+  return Number.isNaN(ms) ? null : ms;
+}
+
+/** A progress line that redraws itself on a terminal and is silent elsewhere. */
+export function progress(terminal: Terminal, nowMs: () => number): (done: number, total: number, unit: string) => void {
+  if (!terminal.interactive) return () => {};
+  const startedMs = nowMs();
+  let drawnMs = 0;
+  return (done, total, unit) => {
+    const now = nowMs();
+    if (done < total && now - drawnMs < REDRAW_MS) return;
+    drawnMs = now;
+    const share = total === 0 ? 1 : done / total;
+    const rate = done / Math.max(1, now - startedMs);
+    const leftS = rate > 0 ? Math.ceil((total - done) / rate / 1000) : 0;
+    const bar = '#'.repeat(Math.round(share * BAR)).padEnd(BAR, '.');
+    const text = `[${bar}] ${Math.round(share * 100)} %  ${Math.round(rate * 1000)} ${unit}/s  ${leftS} s left`;
+    process.stderr.write(`\r${text}\x1b[K${done >= total ? '\n' : ''}`);
+  };
+}
+
+const REDRAW_MS = 100;
+const BAR = 30;

@@ -1,0 +1,148 @@
+#!/usr/bin/env node
+/**
+ * The command line. Each command is a file in `cli/`; this one names them, their options and an example of each.
+ * Exit codes: 0 = done, or the thing asked is true; 1 = the thing asked is false (a mismatch, a refusal, an imbalance);
+ * 2 = usage or configuration. Errors go to stderr, answers to stdout.
+ */
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError, Option } from 'commander';
+import type { Terminal } from './cli/terminal.ts';
+
+// fsync, gzip and DNS share libuv's threads; four are too few once the spool commits every few milliseconds.
+process.env.UV_THREADPOOL_SIZE ??= '8';
+
+const { version } = JSON.parse(readFileSync(new URL('../../package.json', packageBase()), 'utf8'));
+
+/** dist/src/main.js and src/main.ts lie at different depths below package.json. */
+function packageBase(): string {
+  return import.meta.url.endsWith('.ts') ? new URL('x/', import.meta.url).href : import.meta.url;
+}
+
+const terminal: Terminal = {
+  out: (text) => process.stdout.write(`${text}\n`),
+  err: (text) => process.stderr.write(`${text}\n`),
+  colour: !!process.stdout.isTTY && !process.env.NO_COLOR,
+  interactive: !!process.stderr.isTTY,
+  env: process.env,
+  version,
+};
+
+const program = new Command('millrace')
+  .description('An IoT telemetry gateway: MQTT in, Kafka through, exact aggregates out.')
+  .version(version)
+  .showSuggestionAfterError(true)
+  .showHelpAfterError('(millrace --help lists the commands)')
+  .configureHelp({ showGlobalOptions: true })
+  .exitOverride();
+
+const config = () =>
+  new Option('-c, --config <file>', 'the configuration').env('MILLRACE_CONFIG').default('millrace.yaml');
+const json = () => new Option('--json', 'answer with JSON, for programs');
+
+function example(command: Command, ...lines: string[]): Command {
+  return command.addHelpText('after', `\nExample:\n${lines.map((line) => `  $ ${line}`).join('\n')}`);
+}
+
+example(
+  program
+    .command('run')
+    .description('run the gateway, the rollup, or both, until SIGINT or SIGTERM')
+    .addOption(config())
+    .addOption(new Option('--role <role>', 'which stages').choices(['all', 'gateway', 'rollup']).default('all'))
+    .option('--data <folder>', 'data folder, instead of the one in the configuration')
+    .action(async (options) => finish((await import('./cli/run.ts')).run(options, terminal))),
+  'millrace run --config millrace.yaml',
+  'millrace run --role rollup --config millrace.yaml',
+);
+
+example(
+  program
+    .command('demo')
+    .description('everything in one process, with simulated devices and nothing installed')
+    .option('--for <duration>', 'stop by itself after this long, e.g. 60s')
+    .option('--devices <count>', 'simulated devices', '20')
+    .option('--rate <rate>', 'readings per device', '1/s')
+    .option('--data <folder>', 'data folder', './demo-data')
+    .option('--port <port>', 'MQTT port', '1883')
+    .option('--http-port <port>', "the page's port", '8080')
+    .option('--faults', 'a few devices misbehave: duplicates, late and malformed readings')
+    .addOption(json())
+    .action(async (options) => finish((await import('./cli/demo.ts')).demo(options, terminal))),
+  'millrace demo',
+  'millrace demo --for 60s --json',
+);
+
+example(
+  program
+    .command('check')
+    .description('find every mistake in a configuration, or say what would become of a message')
+    .addOption(config())
+    .option('-t, --topic <topic>', 'MQTT topic of a message')
+    .option('-p, --payload <file>', 'its payload; - for standard input')
+    .addOption(json())
+    .action(async (options) => finish((await import('./cli/check.ts')).check({ ...options, ...checkIo() }))),
+  'millrace check --config millrace.yaml',
+  'millrace check --topic sensors/a/d1/environment --payload reading.json',
+);
+
+example(
+  program
+    .command('verify')
+    .description('recompute the rows from the log and compare them with the store, bit by bit')
+    .addOption(config())
+    .option('--from <time>', 'RFC 3339 or epoch milliseconds; default: the beginning of the log')
+    .option('--to <time>', 'default: now')
+    .option('--stream <name>', 'only this stream')
+    .option('--data <folder>', 'data folder, instead of the one in the configuration')
+    .addOption(json())
+    .action(async (options) => finish((await import('./cli/verify.ts')).verify(options, terminal))),
+  'millrace verify --from 2026-01-01T00:00:00Z --to 2026-01-02T00:00:00Z',
+);
+
+const deadletters = program.command('deadletters').description('payloads that were refused, kept whole with the reason');
+example(
+  deadletters
+    .command('list')
+    .description('one line each, newest first')
+    .addOption(config())
+    .option('--stream <name>', 'only this stream')
+    .option('--since <duration>', 'only those received in the last 2h, 3d, ...')
+    .option('--limit <count>', 'at most this many', '50')
+    .option('--data <folder>', 'data folder, instead of the one in the configuration')
+    .addOption(json())
+    .action(async (options) => finish((await import('./cli/deadletters.ts')).list(options, terminal))),
+  'millrace deadletters list --since 1h',
+);
+example(
+  deadletters
+    .command('show <id>')
+    .description('one of them, with its payload')
+    .addOption(config())
+    .option('--data <folder>', 'data folder, instead of the one in the configuration')
+    .addOption(json())
+    .action(async (id, options) => finish((await import('./cli/deadletters.ts')).show(id, options, terminal))),
+  'millrace deadletters show 0-1234',
+);
+
+example(
+  program
+    .command('passwd')
+    .description('hash a password read from standard input, for the users file')
+    .action(async () => finish((await import('./cli/passwd.ts')).passwd(process.stdin, terminal))),
+  "printf '%s' \"$PASSWORD\" | millrace passwd",
+);
+
+function checkIo() {
+  return { out: terminal.out, colour: terminal.colour, env: terminal.env };
+}
+
+async function finish(code: Promise<number>): Promise<void> {
+  process.exitCode = await code;
+}
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (!(error instanceof CommanderError)) throw error;
+  process.exitCode = error.exitCode === 0 ? 0 : 2;
+}

@@ -1,0 +1,29 @@
+/** The committed dashboards are what the generator makes, and their queries are asked of a real InfluxDB. */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { parse } from 'yaml';
+import { dashboards, render } from '../compose/grafana/generate.ts';
+
+const folder = fileURLToPath(new URL('../compose/grafana/', import.meta.url));
+
+describe('The Grafana dashboards', () => {
+  for (const [name, board] of Object.entries(dashboards())) {
+    it(`have ${name} committed as generated (npx tsx compose/grafana/generate.ts)`, () => {
+      assert.equal(readFileSync(`${folder}dashboards/${name}`, 'utf8'), render(board));
+    });
+
+    it(`explain every panel of ${name} and use only provisioned sources`, () => {
+      const sources = parse(readFileSync(`${folder}provisioning/datasources/millrace.yaml`, 'utf8')) as {
+        datasources: { uid: string; name: string }[];
+      };
+      const uids = new Set([...sources.datasources.map((source) => source.uid), `\${source}`]);
+      const panels = (board.panels ?? []) as { title?: string; description?: string; datasource?: { uid?: string } }[];
+      assert.ok(panels.length > 3);
+      for (const panel of panels) {
+        assert.ok(panel.title && panel.description, `${panel.title} has a description`);
+        assert.ok(uids.has(panel.datasource?.uid ?? ''), `${panel.title} reads ${panel.datasource?.uid}`);
+      }
+    });
+  }
+});
