@@ -1,7 +1,23 @@
 /**
  * What the user's YAML file says, checked and with every default filled in. Sizes are bytes, durations milliseconds.
+ * `loadConfig` finds every mistake at once, before any socket opens: in the YAML (config-document.ts), against the
+ * declaration (config-schema.ts, config-shape.ts), between settings (config-check.ts, config-streams.ts), and in the
+ * files that it names (config-files.ts). Paths in the file are relative to the file.
  */
+import { readFile, stat } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { dirname, resolve } from 'node:path';
+import { buildInflux, buildKafka, buildMqtt, buildRollup, buildSpool } from './config-build.ts';
+import { checkSettings } from './config-check.ts';
+import { type Environment, readDocument } from './config-document.ts';
+import { checkFiles, type NamedFile } from './config-files.ts';
+import { type Mistake, Report } from './config-report.ts';
+import { SETTINGS } from './config-schema.ts';
+import { checkShape } from './config-shape.ts';
+import { buildStreams } from './config-streams.ts';
+import { messageOf } from './errors.ts';
 import type { Stream } from './stream.ts';
+import { formatBytes } from './units.ts';
 
 export interface TlsFiles {
   readonly cert: string;
@@ -132,6 +148,8 @@ export interface Config {
   readonly ack: 'spool' | 'kafka';
   readonly mqtt: MqttConfig;
   readonly spool: SpoolConfig;
+  /** Of the embedded store: all rows together. */
+  readonly store: { readonly maxBytes: number };
   /** Null: the spool is the log. */
   readonly kafka: KafkaConfig | null;
   /** Null: the embedded store. */
@@ -139,4 +157,110 @@ export interface Config {
   readonly http: HttpConfig;
   readonly rollup: RollupConfig;
   readonly streams: Readonly<Record<string, Stream>>;
+}
+
+export type Loaded =
+  | {
+      readonly ok: true;
+      readonly config: Config;
+      readonly warnings: readonly Mistake[];
+      /** A mistake that shows only later, such as a schema that cannot be compiled, at its place: `/streams/a/schema`. */
+      readonly mistakeAt: (pointer: string, message: string) => Mistake;
+    }
+  /** In the order of the file. */
+  | { readonly ok: false; readonly mistakes: readonly Mistake[]; readonly warnings: readonly Mistake[] };
+
+/** A configuration file is not larger. */
+const MAX_FILE_BYTES = 1024 * 1024;
+
+/** `hostName` is the gateway's name where the file gives none. */
+export async function loadConfig(file: string, env: Environment, hostName: string = hostname()): Promise<Loaded> {
+  let text: string;
+  try {
+    const { size } = await stat(file);
+    if (size > MAX_FILE_BYTES) {
+      return unreadable(
+        file,
+        `has ${formatBytes(size)}, more than a configuration of ${formatBytes(MAX_FILE_BYTES)} can`,
+      );
+    }
+    text = new TextDecoder('utf-8', { fatal: true }).decode(await readFile(file));
+  } catch (error) {
+    return unreadable(file, `cannot be read: ${messageOf(error)}`);
+  }
+  const { report, config, files } = examine(text, { file, env, baseFolder: dirname(resolve(file)), hostName });
+  await checkFiles(files, report);
+  return conclude(report, config);
+}
+
+/** All of `loadConfig` but the files: pure. */
+export function parseConfig(
+  text: string,
+  options: { file: string; env: Environment; baseFolder: string; hostName: string },
+): Loaded {
+  const { report, config } = examine(text, options);
+  return conclude(report, config);
+}
+
+function unreadable(file: string, message: string): Loaded {
+  const place = { file, line: 0, column: 0, path: '' };
+  const wayOut = 'name another file with --config';
+  return {
+    ok: false,
+    mistakes: [{ ...place, message, value: null, expected: null, nearest: null, wayOut }],
+    warnings: [],
+  };
+}
+
+function conclude(report: Report, config: Config | null): Loaded {
+  const warnings = inFileOrder(report.warnings);
+  if (config === null || report.mistakes.length > 0)
+    return { ok: false, mistakes: inFileOrder(report.mistakes), warnings };
+  return { ok: true, config, warnings, mistakeAt: (pointer, message) => report.make(pointer, { message }) };
+}
+
+function inFileOrder(mistakes: readonly Mistake[]): Mistake[] {
+  return [...mistakes].sort((a, b) => a.line - b.line || a.column - b.column);
+}
+
+/** The config holds placeholders where there are mistakes: of use only when there are none. */
+function examine(
+  text: string,
+  options: { file: string; env: Environment; baseFolder: string; hostName: string },
+): { report: Report; config: Config | null; files: readonly NamedFile[] } {
+  const { file, env, baseFolder, hostName } = options;
+  const document = readDocument(text, env);
+  const report = new Report(file, document);
+  if (document.value === undefined) return { report, config: null, files: [] };
+  if (typeof document.value !== 'object' || document.value === null || Array.isArray(document.value)) {
+    const wayOut = 'it has settings such as streams:, one below the other';
+    report.mistake('', { message: 'this is not a configuration', wayOut });
+    return { report, config: null, files: [] };
+  }
+  const settings = SETTINGS.read(checkShape(document, report));
+  const files: NamedFile[] = [];
+  const fileAt = (pointer: string, path: string): string => {
+    const resolved = resolve(baseFolder, path);
+    if (path !== '') files.push({ pointer, path, resolved });
+    return resolved;
+  };
+  const { topic_levels: topicLevels } = settings.mqtt.limits;
+  const streams = buildStreams(settings.streams, { report, topicLevels, fileAt });
+  checkSettings(settings, streams, report);
+  const gateway = settings.gateway ?? hostName;
+  const config: Config = {
+    file,
+    data: resolve(baseFolder, settings.data),
+    gateway,
+    ack: settings.ack,
+    mqtt: buildMqtt(settings, gateway, fileAt),
+    spool: buildSpool(settings),
+    store: { maxBytes: settings.store.max },
+    kafka: buildKafka(settings, fileAt),
+    influx: buildInflux(settings),
+    http: settings.http,
+    rollup: buildRollup(settings),
+    streams,
+  };
+  return { report, config, files };
 }

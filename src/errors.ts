@@ -38,6 +38,8 @@ export type Code =
   // the log as a reader sees it
   | 'LOG_TRUNCATED'
   | 'CHECKPOINT_INVALID'
+  // a worker thread died; it is started again
+  | 'THREAD_ENDED'
   // asked to stop while waiting
   | 'STOPPED';
 

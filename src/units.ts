@@ -14,9 +14,15 @@ const SIZE_BYTES: Readonly<Record<string, number>> = {
   TiB: 2 ** 40,
 };
 
+/** The forms of a duration and of a size, as regular expressions. */
+export const DURATION_PATTERN = '^(\\d+(?:\\.\\d+)?)\\s*(ms|s|m|h|d)$';
+export const SIZE_PATTERN = '^(\\d+(?:\\.\\d+)?)\\s*(|B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)$';
+const DURATION = new RegExp(DURATION_PATTERN);
+const SIZE = new RegExp(SIZE_PATTERN);
+
 /** Milliseconds, a positive integer or zero; null when the text is not a duration. */
 export function parseDurationMs(text: string): number | null {
-  const match = /^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)$/.exec(text.trim());
+  const match = DURATION.exec(text.trim());
   if (!match) return null;
   const ms = Number(match[1]) * DURATION_MS[match[2]!]!;
   return Number.isSafeInteger(ms) ? ms : null;
@@ -24,7 +30,7 @@ export function parseDurationMs(text: string): number | null {
 
 /** Bytes, an integer; null when the text is not a size. */
 export function parseSizeBytes(text: string): number | null {
-  const match = /^(\d+(?:\.\d+)?)\s*(|B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)$/.exec(text.trim());
+  const match = SIZE.exec(text.trim());
   if (!match) return null;
   const bytes = Math.round(Number(match[1]) * SIZE_BYTES[match[2]!]!);
   return Number.isSafeInteger(bytes) ? bytes : null;

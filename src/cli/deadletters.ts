@@ -1,11 +1,11 @@
 /**
  * `millrace deadletters`: the refused payloads in the log, newest first. They are records like any other: with Kafka in
  * the topic `<prefix>.deadletters` (and, until forwarded, in the spool), without it in the spool itself.
- * An id is `<partition>-<offset>`.
+ * A command has more time than a page: the whole log is searched.
  */
 import { systemClock } from '../clock.ts';
-import type { LogReader } from '../log.ts';
-import { decodeRefusal, type Refusal } from '../reading.ts';
+import { deadLetterAt, findDeadLetters } from '../parts/dead-letters.ts';
+import type { DeadLetter } from '../view/feed.ts';
 import { parseDurationMs } from '../units.ts';
 import { openForReading } from './open.ts';
 import { EXIT, report, type Terminal } from './terminal.ts';
@@ -14,12 +14,6 @@ interface Common {
   config: string;
   data?: string;
   json?: boolean;
-}
-
-interface Found {
-  readonly id: string;
-  readonly receivedMs: number;
-  readonly refusal: Refusal;
 }
 
 const MAX_LIST = 100_000;
@@ -42,18 +36,23 @@ export async function list(
   if (typeof opened === 'number') return opened;
   try {
     const fromMs = sinceMs === null ? 0 : systemClock.nowMs() - sinceMs;
-    const wanted = (found: Found) => options.stream === undefined || found.refusal.stream === options.stream;
-    const newest = await newestRefusals(opened.deadLetters, fromMs, limit, wanted);
-    for (const found of newest) {
-      const { refusal, id } = found;
-      if (options.json) terminal.out(JSON.stringify(asJson(found)));
+    const found = await findDeadLetters(opened.deadLetters, {
+      limit,
+      sinceMs: fromMs,
+      maxScanned: Number.MAX_SAFE_INTEGER,
+      wanted: ({ refusal }) => options.stream === undefined || refusal.stream === options.stream,
+    });
+    if (!found.ok) return report(found.failure, terminal);
+    for (const letter of found.value) {
+      const { refusal, id } = letter;
+      if (options.json) terminal.out(JSON.stringify(asJson(letter)));
       else {
-        const time = new Date(found.receivedMs).toISOString();
+        const time = new Date(letter.receivedMs).toISOString();
         const field = refusal.field === '' ? '' : ` ${refusal.field}`;
         terminal.out(`${id.padEnd(12)} ${time}  ${refusal.code.padEnd(19)} ${refusal.topic}${field}  ${refusal.reason}`);
       }
     }
-    if (newest.length === 0 && !options.json) terminal.out('No dead letters.');
+    if (found.value.length === 0 && !options.json) terminal.out('No dead letters.');
     return EXIT.ok;
   } finally {
     await opened.close();
@@ -61,7 +60,6 @@ export async function list(
 }
 
 export async function show(id: string, options: Common, terminal: Terminal): Promise<number> {
-  const [partition, offset] = id.split('-').map(Number);
   if (!/^\d+-\d+$/.test(id)) {
     terminal.err(`millrace: ${id} is not an id; \`millrace deadletters list\` shows them, such as 0-1234`);
     return EXIT.usage;
@@ -69,10 +67,9 @@ export async function show(id: string, options: Common, terminal: Terminal): Pro
   const opened = await openForReading(options, terminal);
   if (typeof opened === 'number') return opened;
   try {
-    const reader = opened.deadLetters;
-    const known = partition! < reader.partitions ? await reader.offsets(partition!) : null;
-    if (known && !known.ok) return report(known.failure, terminal);
-    const found = known && offset! >= known.value.firstOffset ? await refusalAt(reader, partition!, offset!) : null;
+    const answer = await deadLetterAt(opened.deadLetters, id);
+    if (!answer.ok) return report(answer.failure, terminal);
+    const found = answer.value;
     if (!found) {
       terminal.err(`millrace: there is no dead letter ${id}`);
       return EXIT.no;
@@ -101,44 +98,6 @@ export async function show(id: string, options: Common, terminal: Terminal): Pro
   }
 }
 
-async function newestRefusals(
-  reader: LogReader,
-  fromMs: number,
-  limit: number,
-  wanted: (found: Found) => boolean,
-): Promise<Found[]> {
-  let kept: Found[] = [];
-  for (let partition = 0; partition < reader.partitions; partition++) {
-    const known = await reader.offsets(partition);
-    const from = known.ok ? await reader.offsetAtTime(partition, fromMs) : known;
-    if (!known.ok || !from.ok) continue;
-    for await (const batch of reader.range(partition, Math.max(from.value, known.value.firstOffset), known.value.endOffset)) {
-      for (const record of batch.records) {
-        if (record.kind !== 'refusal') continue;
-        const refusal = decodeRefusal(Buffer.from(record.value).toString());
-        if (!refusal) continue;
-        const found = { id: `${partition}-${record.offset}`, receivedMs: record.receivedMs, refusal };
-        if (wanted(found)) kept.push(found);
-      }
-      if (kept.length > 2 * limit) kept = newest(kept, limit);
-    }
-  }
-  return newest(kept, limit);
-}
-
-async function refusalAt(reader: LogReader, partition: number, offset: number): Promise<Found | null> {
-  for await (const batch of reader.range(partition, offset, offset + 1)) {
-    const record = batch.records.find((each) => each.offset === offset && each.kind === 'refusal');
-    const refusal = record && decodeRefusal(Buffer.from(record.value).toString());
-    if (record && refusal) return { id: `${partition}-${offset}`, receivedMs: record.receivedMs, refusal };
-  }
-  return null;
-}
-
-function newest(found: Found[], limit: number): Found[] {
-  return found.sort((a, b) => b.receivedMs - a.receivedMs).slice(0, limit);
-}
-
 /** Text where it is text; otherwise base64. */
 function printable(payload: Uint8Array): string {
   const text = Buffer.from(payload).toString('utf8');
@@ -148,7 +107,7 @@ function printable(payload: Uint8Array): string {
     : text;
 }
 
-function asJson(found: Found): object {
+function asJson(found: DeadLetter): object {
   const { payload, ...rest } = found.refusal;
   return { id: found.id, receivedMs: found.receivedMs, ...rest, payload: Buffer.from(payload).toString('base64') };
 }

@@ -9,15 +9,16 @@ import type { Config } from '../config.ts';
 import { backoff } from '../retry.ts';
 import type { Row } from '../row.ts';
 import type { Telemetry } from '../telemetry.ts';
+import type { PartStatus } from '../view/feed.ts';
 
 /** prom-client's JSON form of one metric; only handed on to its own aggregation. */
 export type MetricSnapshot = object;
 
 export interface ThreadStatus {
-  /** Records read but not yet behind a checkpoint or in Kafka. */
-  readonly backlog: number;
-  /** What is wrong right now, in words; empty when nothing is. */
-  readonly problems: readonly string[];
+  /** What this thread needs or does, each with its state. */
+  readonly parts: readonly PartStatus[];
+  /** Records of the log that it has not read yet; null while it does not know. */
+  readonly backlog: number | null;
 }
 
 export type FromThread =
@@ -59,7 +60,7 @@ export function startThread(data: ThreadData, on: (message: FromThread) => void,
   let deaths = 0;
   let stopping = false;
   let metrics = METRICS_OF_THE_DEAD;
-  let status: ThreadStatus = { backlog: 0, problems: [] };
+  let status: ThreadStatus = { parts: [], backlog: null };
   let worker: Worker | null = null;
   let restart: NodeJS.Timeout | undefined;
   let stopped = () => {};
@@ -84,7 +85,8 @@ export function startThread(data: ThreadData, on: (message: FromThread) => void,
       if (stopping) return stopped();
       deaths++;
       const pauseMs = pauses.delayMs(deaths);
-      status = { backlog: status.backlog, problems: [`The ${data.part} thread ended and is started again in ${pauseMs} ms.`] };
+      const failure = { code: 'THREAD_ENDED', message: `The ${data.part} thread ended and is started again.` } as const;
+      status = { parts: status.parts.map((part) => ({ ...part, state: 'failing', failure })), backlog: null };
       telemetry.log.error({ part: data.part, code, pauseMs }, `the ${data.part} thread ended; starting it again`);
       restart = setTimeout(start, pauseMs);
     });

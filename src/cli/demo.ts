@@ -1,0 +1,218 @@
+/**
+ * `millrace demo`: everything in one process, on a configuration that ships with the program, and simulated devices as a
+ * process of their own that speaks MQTT to it. Until Ctrl-C, or with --for until the time is up; then a stop in order.
+ *
+ * At the end the books are balanced: what the devices say was acknowledged, what the gateway says it kept, what the
+ * rollup says it counted, and every closed window recomputed from the log. Exit 0 = they balance, 1 = they do not.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { relative, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { systemClock } from '../clock.ts';
+import { type Config, loadConfig } from '../config.ts';
+import { formatMistake } from '../config-report.ts';
+import { openSpoolReader } from '../journal/spool-reader.ts';
+import { spoolFolder } from '../parts/folders.ts';
+import { ROLLUP_GROUP } from '../parts/rollup.ts';
+import { type Pipeline, startPipeline } from '../pipeline.ts';
+import { pause } from '../retry.ts';
+import { decodeCheckpoint } from '../rollup/checkpoint.ts';
+import { silentTelemetry } from '../telemetry.ts';
+import { parseDurationMs } from '../units.ts';
+import { untilSignal } from './run.ts';
+import { EXIT, report, type Terminal } from './terminal.ts';
+import { verifyAll } from './verify.ts';
+
+export interface DemoOptions {
+  readonly for?: string;
+  readonly devices: string;
+  readonly rate: string;
+  readonly data: string;
+  readonly port: string;
+  readonly httpPort: string;
+  readonly faults?: boolean;
+  readonly json?: boolean;
+}
+
+/** What the simulator prints at its end; the part that is used here. */
+interface SimulatorSummary {
+  readonly published: number;
+  readonly acknowledged: number;
+  readonly unacknowledged: number;
+}
+
+/** The summary's names are used by others: see the README. */
+interface DemoSummary {
+  /** Publishes of the devices. */
+  readonly published: number;
+  /** Of these, acknowledged. */
+  readonly acknowledged: number;
+  /** Readings durable in the log. */
+  readonly stored: number;
+  /** Payloads kept as dead letters. */
+  readonly refused: number;
+  readonly duplicates: number;
+  readonly late: number;
+  /** Windows closed, one for each series. */
+  readonly windows: number;
+  /** Rows recomputed from the log and compared with the store, and how many differ. */
+  readonly verified: number;
+  readonly differences: number;
+  readonly balanced: boolean;
+}
+
+const FOREVER = '87600h';
+const READ_LIMIT_MS = 20_000;
+const POLL_MS = 50;
+const FAULTS = ['--duplicates', '0.02', '--late', '0.02', '--late-by', '40s', '--malformed', '0.01', '--gaps', '0.01'];
+
+export async function demo(options: DemoOptions, terminal: Terminal): Promise<number> {
+  if (options.for !== undefined && parseDurationMs(options.for) === null) {
+    terminal.err(`millrace: --for ${options.for} is not a duration such as 60s or 5m`);
+    return EXIT.usage;
+  }
+  const config = await demoConfig(options, terminal);
+  if (config === null) return EXIT.usage;
+  const unread = await readingsNotCounted(config);
+  const started = await startPipeline({
+    config,
+    role: 'all',
+    version: terminal.version,
+    logLevel: terminal.env.LOG_LEVEL ?? 'warn',
+    pretty: terminal.interactive,
+  });
+  if (!started.ok) return report(started.failure, terminal);
+  const pipeline = started.value;
+  const say = options.json ? terminal.err : terminal.out;
+  const folder = relative(process.cwd(), config.data) || '.';
+  say('');
+  say(`  Live page   ${pipeline.page}`);
+  say(`  MQTT        ${pipeline.listeners[0]}   ${options.devices} simulated devices publish to it`);
+  say(`  Data        ${folder}   started again, it goes on with what is there`);
+  say('');
+  say(options.for === undefined ? '  Ctrl-C stops.' : `  Stops by itself after ${options.for}.`);
+  say('');
+
+  const simulator = startSimulator(options, pipeline.listeners[0]!);
+  const ended = untilEnd(simulator);
+  await Promise.race([untilSignal(), ended]);
+  simulator.kill('SIGINT');
+  const devices = await ended;
+  const summary = await balance(pipeline, config, devices, unread);
+  if (options.json) terminal.out(JSON.stringify(summary));
+  else describe(summary, terminal);
+  return summary.balanced ? EXIT.ok : EXIT.no;
+}
+
+async function demoConfig(options: DemoOptions, terminal: Terminal): Promise<Config | null> {
+  const base = ['../../compose/demo/millrace.yaml', '../../../compose/demo/millrace.yaml'];
+  const file = base.map((path) => fileURLToPath(new URL(path, import.meta.url))).find((path) => existsSync(path));
+  const loaded = await loadConfig(file ?? base[0]!, terminal.env);
+  if (!loaded.ok) {
+    for (const mistake of loaded.mistakes) terminal.err(formatMistake(mistake));
+    return null;
+  }
+  const { config } = loaded;
+  const ports = [Number(options.port), Number(options.httpPort)];
+  if (!ports.every((port) => Number.isInteger(port) && port >= 0 && port < 65_536)) {
+    terminal.err(`millrace: --port ${options.port} and --http-port ${options.httpPort} must be ports, 0 to 65535`);
+    return null;
+  }
+  const [listener] = config.mqtt.listeners;
+  return {
+    ...config,
+    data: resolve(options.data),
+    mqtt: { ...config.mqtt, listeners: [{ ...listener!, port: ports[0]! }] },
+    http: { ...config.http, port: ports[1]! },
+  };
+}
+
+function startSimulator(options: DemoOptions, url: string): ChildProcess {
+  const compiled = import.meta.url.endsWith('.js');
+  const main = fileURLToPath(new URL(`../../devices-sim/main.${compiled ? 'js' : 'ts'}`, import.meta.url));
+  const args = ['--url', url, '--devices', options.devices, '--rate', options.rate];
+  args.push('--duration', options.for ?? FOREVER, '--json', ...(options.faults ? FAULTS : []));
+  // A group of its own: Ctrl-C reaches only us, and the simulator ends when the channel to us does.
+  return spawn(process.execPath, [...process.execArgv, main, ...args], {
+    stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
+    detached: true,
+  });
+}
+
+async function untilEnd(simulator: ChildProcess): Promise<SimulatorSummary> {
+  let text = '';
+  simulator.stdout!.setEncoding('utf8').on('data', (chunk: string) => {
+    text += chunk;
+  });
+  await new Promise((resolve) => simulator.once('close', resolve));
+  const last = text.trim().split('\n').at(-1) ?? '';
+  return last.startsWith('{') ? JSON.parse(last) : { published: 0, acknowledged: 0, unacknowledged: 0 };
+}
+
+/** Readings that a run before this one stored, but was killed before it counted them. */
+async function readingsNotCounted(config: Config): Promise<number> {
+  const reader = openSpoolReader({ folder: spoolFolder(config), clock: systemClock, telemetry: silentTelemetry() });
+  try {
+    const [stored, known] = [await reader.checkpoint(ROLLUP_GROUP, 0), await reader.offsets(0)];
+    if (!known.ok || !stored.ok) return 0;
+    const progress = stored.value && decodeCheckpoint(stored.value);
+    let count = 0;
+    const from = Math.max(progress?.position ?? 0, known.value.firstOffset);
+    for await (const batch of reader.range(0, from, known.value.endOffset)) {
+      for (const record of batch.records) if (record.kind === 'reading') count++;
+    }
+    return count;
+  } finally {
+    await reader.close();
+  }
+}
+
+/** Stops the pipeline and compares what each hop says. */
+async function balance(
+  pipeline: Pipeline,
+  config: Config,
+  devices: SimulatorSummary,
+  unread: number,
+): Promise<DemoSummary> {
+  const [stored, refused, received] = await Promise.all([
+    pipeline.total('millrace_accepted_total'),
+    pipeline.total('millrace_dead_letters_total'),
+    pipeline.total('millrace_received_total'),
+  ]);
+  for (let waitedMs = 0; waitedMs < READ_LIMIT_MS && pipeline.backlog() !== 0; waitedMs += POLL_MS) await pause(POLL_MS);
+  await pipeline.stop();
+  const [counted, duplicates, late, windows, turnedAway] = await Promise.all(
+    ['counted', 'duplicates', 'late', 'windows_closed', 'turned_away'].map((name) => pipeline.total(`millrace_${name}_total`)),
+  );
+  const verified = await verifyAll(config);
+  const balanced =
+    devices.acknowledged + devices.unacknowledged === devices.published &&
+    devices.acknowledged <= stored + refused &&
+    received === stored + refused + turnedAway! &&
+    unread + stored === counted! + duplicates! + late! &&
+    verified.differences === 0;
+  return {
+    published: devices.published,
+    acknowledged: devices.acknowledged,
+    stored,
+    refused,
+    duplicates: duplicates!,
+    late: late!,
+    windows: windows!,
+    verified: verified.rows,
+    differences: verified.differences,
+    balanced,
+  };
+}
+
+function describe(summary: DemoSummary, terminal: Terminal): void {
+  const number = (value: number) => value.toLocaleString('en').padStart(11);
+  terminal.out('');
+  terminal.out(`  published by the devices ${number(summary.published)}`);
+  terminal.out(`  acknowledged             ${number(summary.acknowledged)}`);
+  terminal.out(`  stored in the log        ${number(summary.stored)}   refused, kept as dead letters ${summary.refused}`);
+  terminal.out(`  windows closed           ${number(summary.windows)}   duplicates ${summary.duplicates}, late ${summary.late}`);
+  terminal.out(`  recomputed from the log  ${number(summary.verified)}   differences ${summary.differences}`);
+  terminal.out(summary.balanced ? '  The books balance.' : '  The books do NOT balance.');
+}

@@ -1,0 +1,61 @@
+/** What commands share: reading the configuration, and opening the log and the store for reading while a gateway runs. */
+import { resolve } from 'node:path';
+import { systemClock } from '../clock.ts';
+import { type Config, loadConfig } from '../config.ts';
+import { formatMistake } from '../config-report.ts';
+import { kafkaReader } from '../journal/kafka-reader.ts';
+import { kafkaTopics } from '../journal/kafka-topics.ts';
+import { openSpoolReader } from '../journal/spool-reader.ts';
+import type { LogReader } from '../log.ts';
+import { lateFolder, spoolFolder } from '../parts/folders.ts';
+import { silentTelemetry, type Telemetry } from '../telemetry.ts';
+import { EXIT, type Terminal } from './terminal.ts';
+
+export interface ConfigOptions {
+  readonly config: string;
+  readonly data?: string;
+}
+
+/** The configuration, or the exit code after its mistakes were printed. */
+export async function readConfig(options: ConfigOptions, terminal: Terminal): Promise<Config | number> {
+  const loaded = await loadConfig(options.config, terminal.env);
+  if (!loaded.ok) {
+    for (const mistake of loaded.mistakes) terminal.err(formatMistake(mistake));
+    const count = loaded.mistakes.length;
+    terminal.err(`millrace: ${options.config} has ${count} ${count === 1 ? 'mistake' : 'mistakes'}`);
+    return EXIT.usage;
+  }
+  return options.data === undefined ? loaded.config : { ...loaded.config, data: resolve(options.data) };
+}
+
+export interface OpenedLog {
+  readonly config: Config;
+  readonly telemetry: Telemetry;
+  /** Readings, ticks. */
+  readonly log: LogReader;
+  readonly late: LogReader;
+  readonly deadLetters: LogReader;
+  close(): Promise<void>;
+}
+
+export async function openForReading(options: ConfigOptions, terminal: Terminal): Promise<OpenedLog | number> {
+  const config = await readConfig(options, terminal);
+  if (typeof config === 'number') return config;
+  const telemetry = silentTelemetry();
+  const spool = (folder: string) => openSpoolReader({ folder, clock: systemClock, telemetry });
+  const topic = (role: 'readings' | 'late' | 'deadletters') =>
+    kafkaReader(config.kafka!, kafkaTopics(config.kafka!)[role], telemetry);
+  const log = config.kafka ? topic('readings') : spool(spoolFolder(config));
+  const late = config.kafka ? topic('late') : spool(lateFolder(config));
+  const deadLetters = config.kafka ? topic('deadletters') : log;
+  return {
+    config,
+    telemetry,
+    log,
+    late,
+    deadLetters,
+    async close() {
+      for (const reader of new Set([log, late, deadLetters])) await reader.close();
+    },
+  };
+}

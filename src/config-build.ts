@@ -1,0 +1,118 @@
+/**
+ * From the user's settings, in the user's words and already checked, to the parts of `Config` (config.ts), which has the
+ * types: these functions are inferred, so that neither file needs the other.
+ */
+import type { Settings } from './config-schema.ts';
+import { parseWindow } from './stream.ts';
+
+const DEFAULT_HISTORY_BYTES = 2 ** 30;
+
+/** Resolves a path in the file at `pointer`, and has it looked for. */
+export type FileAt = (pointer: string, path: string) => string;
+
+export function buildMqtt({ mqtt }: Settings, gateway: string, fileAt: FileAt) {
+  const { auth, limits } = mqtt;
+  return {
+    listeners: mqtt.listeners.map(({ host, port, tls, websocket }, i) => ({
+      host,
+      port,
+      websocket,
+      tls: tls && { ...buildTls(tls, `/mqtt/listeners/${i}/tls`, fileAt), clientCertificate: tls.clientCertificate },
+    })),
+    auth: {
+      anonymous: auth.anonymous ?? auth.users === null,
+      users: auth.users === null ? null : fileAt('/mqtt/auth/users', auth.users),
+    },
+    limits: {
+      connections: limits.connections,
+      packetBytes: limits.packet,
+      pendingPerClient: limits.pending_per_client,
+      pendingBytes: limits.pending,
+      ratePerClient: limits.rate_per_client,
+      connectTimeoutMs: limits.connect_timeout,
+      keepaliveMaxMs: limits.keepalive_max,
+      clientIdLength: limits.client_id_length,
+      topicLevels: limits.topic_levels,
+      retainedMessages: limits.retained_messages,
+      offlineSessions: limits.offline_sessions,
+      offlineQueue: limits.offline_queue,
+      subscriptionsPerClient: limits.subscriptions_per_client,
+      drainTimeoutMs: limits.drain_timeout,
+    },
+    sources: mqtt.sources.map(({ url, topics, client_id, username, password, tls }, i) => ({
+      url,
+      topics,
+      clientId: client_id ?? `millrace-${gateway}`,
+      username,
+      password,
+      tls: tls && buildTls(tls, `/mqtt/sources/${i}/tls`, fileAt),
+    })),
+  };
+}
+
+type TlsPaths = { readonly ca: string | null; readonly cert: string | null; readonly key: string | null };
+
+function buildTls<T extends TlsPaths>(tls: T, pointer: string, fileAt: FileAt): Pick<T, keyof TlsPaths> {
+  const at = <N extends string | null>(name: keyof TlsPaths, path: N): N =>
+    (path === null ? null : fileAt(`${pointer}/${name}`, path)) as N;
+  return { ca: at('ca', tls.ca), cert: at('cert', tls.cert), key: at('key', tls.key) };
+}
+
+export function buildKafka({ kafka }: Settings, fileAt: FileAt) {
+  if (kafka === null) return null;
+  const { sasl, tls } = kafka;
+  const named = sasl !== null && sasl.username !== null && sasl.password !== null;
+  return {
+    brokers: kafka.brokers.flatMap((broker) => broker.split(',').map((one) => one.trim())),
+    prefix: kafka.prefix,
+    partitions: kafka.partitions,
+    replicationFactor: kafka.replication_factor,
+    compression: kafka.compression,
+    lingerMs: kafka.linger,
+    batchBytes: kafka.batch,
+    requestTimeoutMs: kafka.request_timeout,
+    sessionTimeoutMs: kafka.session_timeout,
+    group: kafka.group,
+    createTopics: kafka.create_topics,
+    tls: tls && buildTls(tls, '/kafka/tls', fileAt),
+    sasl: named ? { mechanism: sasl.mechanism, username: sasl.username!, password: sasl.password! } : null,
+  };
+}
+
+export function buildInflux({ influx }: Settings) {
+  if (influx === null) return null;
+  const retentionMs: Record<string, number> = {};
+  for (const [name, ms] of Object.entries(influx.retention)) retentionMs[parseWindow(name)?.label ?? name] = ms;
+  return {
+    url: influx.url,
+    org: influx.org,
+    bucket: influx.bucket,
+    token: influx.token,
+    timeoutMs: influx.timeout,
+    createBuckets: influx.create_buckets,
+    retentionMs,
+  };
+}
+
+export function buildSpool({ spool }: Settings) {
+  return {
+    maxBytes: spool.max,
+    segmentBytes: spool.segment,
+    historyBytes: spool.history ?? Math.min(DEFAULT_HISTORY_BYTES, Math.floor(spool.max / 2)),
+    commitIntervalMs: spool.commit_interval,
+  };
+}
+
+export function buildRollup({ rollup }: Settings) {
+  return {
+    graceMs: rollup.grace,
+    disorderMs: rollup.disorder,
+    tickMs: rollup.tick,
+    skewMs: rollup.skew,
+    repair: rollup.repair,
+    stages: rollup.stages,
+    maxSeries: rollup.max_series,
+    flushMs: rollup.flush,
+    liveMs: rollup.live,
+  };
+}

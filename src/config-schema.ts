@@ -1,0 +1,306 @@
+/**
+ * The configuration file, declared once: every setting with its kind, default, limits and one sentence. From here come
+ * the schema that a file is checked with, the meaning of each value (`SETTINGS.read`), and the schema for editors
+ * (config-editor.ts).
+ * The keys are the product's surface: adding one is free, renaming one needs a reason.
+ */
+import {
+  choice,
+  duration,
+  flag,
+  integer,
+  list,
+  map,
+  optionalDuration,
+  optionalFlag,
+  optionalSection,
+  optionalSize,
+  optionalText,
+  required,
+  requiredInteger,
+  section,
+  shortened,
+  size,
+  switchable,
+  type TextRules,
+  text,
+  type ValueOf,
+} from './config-setting.ts';
+
+const PORT = { min: 0, max: 65_535 };
+const IDENTIFIER = '^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$';
+const HOST = { expected: 'a host name or an address, without a port', pattern: '^[A-Za-z0-9._:-]+$' };
+/** A payload field or tag: dots reach into objects, and no part is empty. */
+const FIELD = {
+  expected: 'the name of a field, such as temperature or env.temperature',
+  pattern: '^[^.\\u0000-\\u001f\\u007f]+(\\.[^.\\u0000-\\u001f\\u007f]+)*$',
+  maxLength: 128,
+};
+const FILE = { expected: 'the path of a file' };
+const MAX_LIST = 256;
+
+/** A text without default: required in a section, or an entry of a list. */
+const entry = (sentence: string, rules: TextRules = {}) => required(optionalText(sentence, rules), '');
+
+const fields = (sentence: string, fallback: readonly string[] = []) =>
+  list(sentence, entry('A field.', FIELD), fallback, { max: MAX_LIST, expected: 'a list of field names' });
+
+const clientTls = {
+  ca: optionalText('Certificates of the authorities to trust; default: those of the system.', FILE),
+  cert: optionalText("Millrace's own certificate, where the server asks for one.", FILE),
+  key: optionalText('Private key of `cert`.', FILE),
+};
+
+const listener = section('A port on which devices connect.', {
+  port: requiredInteger('TCP port; 0 = any free one.', PORT),
+  host: text('Address to listen on; 127.0.0.1 = this machine only, 0.0.0.0 = every interface.', '0.0.0.0', HOST),
+  websocket: flag('MQTT over WebSocket instead of plain TCP.', false),
+  tls: optionalSection('Encrypts the connections.', {
+    cert: entry('Certificate chain, PEM.', FILE),
+    key: entry('Private key of the certificate, PEM.', FILE),
+    ca: optionalText('Certificates of the authorities that sign client certificates, PEM.', FILE),
+    clientCertificate: choice(
+      'Whether a client must, may, or need not show a certificate.',
+      ['none', 'optional', 'required'],
+      'none',
+    ),
+  }),
+});
+
+const limits = section(
+  'Limits of the MQTT side. A reached limit refuses or waits; it never drops what was acknowledged.',
+  {
+    connections: integer('Connected clients.', 10_000, { min: 1, max: 1_000_000 }),
+    packet: size('One MQTT packet, checked before it is buffered.', '256KiB', '1KiB', '256MiB'),
+    pending_per_client: integer('Publishes of one client that wait for their acknowledgement.', 64, {
+      min: 1,
+      max: 65_535,
+    }),
+    pending: size('Payload bytes of all clients that wait for their acknowledgement.', '64MiB', '64KiB', '64GiB'),
+    rate_per_client: integer('Publishes per second of one user; 0 = no limit.', 0, { min: 0, max: 1_000_000 }),
+    connect_timeout: duration('Time from the TCP connection to CONNECT.', '5s', '100ms', '5m'),
+    keepalive_max: duration('Longest keep-alive a client may ask for.', '1h', '1s', '65535s'),
+    client_id_length: integer('Characters of a client id.', 128, { min: 1, max: 65_535 }),
+    topic_levels: integer('Levels of a topic.', 16, { min: 1, max: 128 }),
+    retained_messages: integer('Retained messages kept in memory.', 10_000, { min: 0, max: 10_000_000 }),
+    offline_sessions: integer('Sessions kept for clients that are away.', 1_000, { min: 0, max: 1_000_000 }),
+    offline_queue: integer('Messages queued for one such session.', 100, { min: 0, max: 1_000_000 }),
+    subscriptions_per_client: integer('Subscriptions of one client.', 50, { min: 1, max: 100_000 }),
+    drain_timeout: duration('A subscriber that does not read for this long is disconnected.', '10s', '100ms', '10m'),
+  },
+);
+
+const source = section('Another MQTT broker whose messages are taken in like those of devices.', {
+  url: entry('Address of the broker.', { expected: 'an address such as mqtts://broker.example:8883' }),
+  topics: required(
+    list(
+      'Topic filters to subscribe to.',
+      entry('A topic filter.', { expected: 'a topic filter such as sensors/#' }),
+      [],
+      {
+        min: 1,
+        max: MAX_LIST,
+        expected: 'a list of topic filters',
+      },
+    ),
+    [],
+  ),
+  client_id: optionalText('MQTT client id; default: millrace-<gateway>.', { expected: 'a client id', maxLength: 128 }),
+  username: optionalText('User name, where the broker asks for one.'),
+  password: optionalText('Password, best taken from the environment.', { secret: true }),
+  tls: optionalSection('Certificates for mqtts: and wss: addresses.', clientTls),
+});
+
+const mqtt = section('Where devices connect, who may, and how much.', {
+  listeners: list('Ports on which devices connect.', listener, [{ port: 1883, host: '127.0.0.1' }], {
+    min: 0,
+    max: 32,
+    expected: 'a list of listeners such as { port: 1883, host: 127.0.0.1 }',
+  }),
+  auth: section('Who may connect.', {
+    anonymous: optionalFlag(
+      'Whether clients may connect without a name; default: yes when there is no `users` file, and then on loopback listeners only.',
+    ),
+    users: optionalText('File with users, password hashes and what each may publish.', FILE),
+  }),
+  limits,
+  sources: list('Other MQTT brokers to take messages from.', source, [], { max: 64, expected: 'a list of sources' }),
+});
+
+const store = section('The embedded store, where the rows are kept without InfluxDB.', {
+  max: size('All rows together; at this the oldest are deleted.', '10GiB', '1MiB', '64TiB'),
+});
+
+const spool = section('The log on disk: the write-ahead buffer in front of Kafka, or the log itself.', {
+  max: size('All segments together; at this the gateway stops acknowledging.', '10GiB', '4MiB', '64TiB'),
+  segment: size('One segment file.', '64MiB', '1MiB', '1GiB'),
+  history: optionalSize(
+    'Segments that every reader has passed are kept up to this much, for verify and recompute; default: 1GiB, at most half of `max`.',
+    '1GiB',
+    '0',
+    '64TiB',
+  ),
+  commit_interval: duration('Least time between two group commits while busy.', '5ms', '0ms', '1s'),
+});
+
+const kafka = optionalSection('The Kafka cluster; absent: the spool is the log.', {
+  brokers: required(
+    list(
+      'Where to find the cluster.',
+      entry('A broker, or several with commas.', {
+        expected: 'host:port',
+        pattern: '^\\s*[^\\s,:/]+:\\d{1,5}\\s*(,\\s*[^\\s,:/]+:\\d{1,5}\\s*)*$',
+      }),
+      [],
+      { min: 1, max: 64, expected: 'a list of host:port' },
+    ),
+    [],
+  ),
+  prefix: text('Topics are named <prefix>.readings, <prefix>.deadletters, ...', 'telemetry', {
+    expected: 'letters, digits, dot, dash and underscore',
+    pattern: '^[A-Za-z0-9._-]{1,200}$',
+  }),
+  partitions: integer('Partitions of the topics; never changed in place.', 12, { min: 1, max: 1_000 }),
+  replication_factor: integer("Copies of each partition, where topics are created; -1 = the brokers' default.", -1, {
+    min: -1,
+    max: 32,
+  }),
+  compression: choice('Of records on the wire and in Kafka.', ['gzip', 'none'], 'gzip'),
+  linger: duration('How long forwarding waits for more records to fill a request.', '50ms', '0ms', '10s'),
+  batch: size('Records of one produce request; below message.max.bytes of the brokers.', '512KiB', '1KiB', '64MiB'),
+  request_timeout: duration('After this a request counts as failed.', '30s', '1s', '10m'),
+  session_timeout: duration('A rollup process that is silent for this long loses its partitions.', '10s', '6s', '5m'),
+  group: text('Consumer group of the rollup.', 'millrace-rollup', { expected: 'a group name', pattern: IDENTIFIER }),
+  create_topics: flag('Missing topics are created at the start.', true),
+  tls: switchable(
+    optionalSection('Encrypts the connections; `true` or `{}` = with the authorities of the system.', clientTls),
+  ),
+  sasl: optionalSection('User name and password for Kafka.', {
+    mechanism: choice('How the password is proven.', ['plain', 'scram-sha-256', 'scram-sha-512'], 'scram-sha-512'),
+    username: optionalText('User name.'),
+    password: optionalText('Password, best taken from the environment.', { secret: true }),
+  }),
+});
+
+const influx = optionalSection('InfluxDB 2; absent: the embedded store.', {
+  url: entry('Address of the server.', { expected: 'an address such as http://127.0.0.1:8086' }),
+  org: entry('Organisation.'),
+  bucket: text('Buckets are named <bucket>_<window>, such as telemetry_10s.', 'telemetry', {
+    expected: 'a name that does not start with an underscore',
+    pattern: '^[^_\\s"][^"]*$',
+    maxLength: 100,
+  }),
+  token: entry('API token, best taken from the environment.', { secret: true }),
+  timeout: duration('After this a write counts as failed.', '30s', '1s', '10m'),
+  create_buckets: flag('Missing buckets are created at the start; the token must be allowed to.', true),
+  retention: map(
+    'How long the rows of a window size are kept, such as { 10s: 7d, 1m: 90d }; not listed = for ever.',
+    duration('How long.', '30d', '1h', '36500d'),
+    { keyPattern: '^.+$', max: 64, expected: 'durations by window, such as { 10s: 7d }' },
+  ),
+});
+
+const http = section('The live page, the API, health and metrics.', {
+  host: text('Address to listen on.', '127.0.0.1', HOST),
+  port: integer('TCP port; 0 = any free one.', 8080, PORT),
+  token: optionalText('Needed for calls that change anything; absent: such calls are refused.', { secret: true }),
+});
+
+const rollup = section('How readings become windows.', {
+  grace: duration('How long after its end a window still accepts readings.', '15s', '0ms', '1d'),
+  disorder: duration('How much older than its predecessors a record in the log may be.', '2s', '0ms', '1h'),
+  tick: duration(
+    'How often the clock is written to the log, so that windows close without readings.',
+    '5s',
+    '100ms',
+    '1m',
+  ),
+  skew: duration("How far ahead of the gateway's clock an event time may be.", '60s', '0ms', '1d'),
+  repair: choice('Whether rows are written again by themselves after late readings.', ['auto', 'off'], 'auto'),
+  stages: choice('Two engines joined by the panes topic recover faster; Kafka only.', [1, 2], 1),
+  max_series: integer('Series that may exist; readings of further ones are refused.', 100_000, {
+    min: 1,
+    max: 100_000_000,
+  }),
+  flush: duration('How often closed windows are written and the position is committed.', '1s', '50ms', '1m'),
+  live: duration('How often the running value of open windows is written.', '5s', '250ms', '10m'),
+});
+
+const window = shortened(
+  section('A window size.', {
+    size: required(duration('Length of the window.', '5m', '100ms', '366d'), 0),
+    every: optionalDuration('Distance between starts; default: the length.', '1m', '100ms', '366d'),
+  }),
+  {
+    schema: { duration: { min: 100, max: 366 * 86_400_000 } },
+    expected: 'a duration such as 10s, or { size: 5m, every: 1m }',
+    expand: (length) => ({ size: length, every: length }),
+  },
+);
+
+const stream = section('A named kind of reading.', {
+  topic: entry('Which topics; words in braces match one level and become tags.', {
+    expected: 'a topic template such as sensors/{site}/{device}/environment',
+  }),
+  format: choice('Of the payload.', ['json'], 'json'),
+  schema: optionalText('JSON Schema file that payloads must match.', FILE),
+  key: optionalText(
+    'Topic capture or payload field that readings are partitioned and ordered by; default: device.',
+    FIELD,
+  ),
+  identity: fields('Fields that together make two messages the same event; default: series and time.'),
+  time: optionalText("Payload field with the event time (ms, s or RFC 3339); absent: the gateway's clock.", FIELD),
+  sequence: optionalText(
+    "Payload field with the device's own counter, so that missing readings can be counted.",
+    FIELD,
+  ),
+  tags: fields('Payload fields that become tags, beside the captures of the topic.'),
+  metrics: fields('Payload fields that are aggregated; [] = the windows count events.'),
+  enrich: optionalSection('Tags and factors from a device registry.', {
+    registry: entry('CSV file with a header line.', FILE),
+    by: text('Tag of the reading, and column of the registry, that are compared.', 'device', FIELD),
+    tags: fields('Columns that become tags.'),
+    scale: map(
+      'Metrics and the columns whose number they are multiplied by, such as { temperature: temperature_factor }.',
+      entry('A column.', { expected: 'the name of a column' }),
+      { keyPattern: '^.+$', max: MAX_LIST, expected: 'columns by metric' },
+    ),
+    unknown: choice('What becomes of a device that the registry does not list.', ['accept', 'refuse'], 'accept'),
+  }),
+  windows: list('Sizes of the windows.', window, ['10s', '1m', '15m', '1h'], {
+    min: 1,
+    max: 16,
+    expected: 'a list of window sizes such as [10s, 1m]',
+  }),
+  retain: flag('Accepted readings are also retained for local MQTT subscribers.', false),
+});
+
+export const STREAM_NAME = '^[A-Za-z][A-Za-z0-9_.-]{0,63}$';
+
+export const SETTINGS = section('The configuration of a Millrace gateway.', {
+  data: text('Folder of the spool and the embedded store; one folder, one gateway.', './data', {
+    expected: 'the path of a folder',
+  }),
+  gateway: optionalText("This gateway's name; default: the host name.", {
+    expected: 'a name of letters, digits, dot, dash and underscore',
+    pattern: IDENTIFIER,
+  }),
+  ack: choice('What an acknowledgement means: stored in the spool, or stored by Kafka.', ['spool', 'kafka'], 'spool'),
+  mqtt,
+  spool,
+  store,
+  kafka,
+  influx,
+  http,
+  rollup,
+  streams: map('What is measured, by name.', stream, {
+    keyPattern: STREAM_NAME,
+    min: 1,
+    max: 1_000,
+    expected: 'at least one stream, by name',
+  }),
+});
+
+export type Settings = ValueOf<typeof SETTINGS>;
+export type StreamSettings = Settings['streams'][string];
+export type WindowSettings = StreamSettings['windows'][number];

@@ -1,0 +1,419 @@
+/**
+ * The MQTT side of the gateway: aedes behind our listeners. Starts and stops it, and answers its questions: who may
+ * connect (authenticate.ts), what may be published and when it is acknowledged (acknowledge.ts), what may be subscribed
+ * and what is passed on (forward.ts). The bytes pass gate.ts and wire.ts before aedes sees them; session.ts is its memory.
+ *
+ * Every limit has a name, counted in `millrace_limit_reached_total{limit}`: the names of the configuration
+ * (connections, packet, pending_per_client, pending, rate_per_client, connect_timeout, keepalive, client_id_length,
+ * topic_levels, retained_messages, offline_sessions, offline_queue, subscriptions_per_client, drain_timeout), and logins
+ * (passwords waiting to be checked), unsent (replies a client does not read), forwards (copies for local subscribers),
+ * qos2_window (exchanges a client does not finish).
+ */
+import { randomUUID } from 'node:crypto';
+import { Aedes, type AuthenticateError, type Client, type ConnectPacket, type Subscription } from 'aedes';
+import type { Clock } from '../clock.ts';
+import type { MqttConfig } from '../config.ts';
+import { done, type Outcome, succeed } from '../errors.ts';
+import type { Telemetry } from '../telemetry.ts';
+import { bindAccess } from './access.ts';
+import { type Accept, Acknowledger, refusedTopic } from './acknowledge.ts';
+import { Authenticator, CONNACK, type ConnackCode, type Identity } from './authenticate.ts';
+import { Connection, connectionOf, linkConnection, type Origin } from './connection.ts';
+import { Forwarder } from './forward.ts';
+import type { GateOwner } from './gate.ts';
+import { type Address, type Listening, listen } from './listener.ts';
+import { PendingBytes, Rates } from './pending.ts';
+import { Sessions } from './session.ts';
+import { isReserved, TOO_MANY_LEVELS, textProblem, topicFilterProblem } from './topic.ts';
+import { readUsers } from './users.ts';
+import { connectProblem, type Violation } from './wire.ts';
+
+export type { Accept, Verdict } from './acknowledge.ts';
+export type { Address } from './listener.ts';
+
+export interface BrokerOptions {
+  readonly mqtt: MqttConfig;
+  readonly accept: Accept;
+  /** Accepted readings of this topic are retained. */
+  readonly retain?: (topic: string) => boolean;
+  readonly telemetry: Telemetry;
+  readonly clock: Clock;
+  /** The gateway's stamp, never running backwards. */
+  readonly received: () => number;
+  /** How long the connection of a publish that could not be made durable is held before it is closed. */
+  readonly failureHoldMs?: number;
+  /** First delay after a failed login. */
+  readonly slowDownMs?: number;
+}
+
+export interface BrokerStats {
+  readonly connections: number;
+  /** Publishes that wait for their acknowledgement. */
+  readonly pending: number;
+  readonly pendingBytes: number;
+  readonly sessions: number;
+  readonly retained: number;
+}
+
+export interface Broker {
+  readonly addresses: readonly Address[];
+  stats(): BrokerStats;
+  /** Reads the users file and the TLS files again. A mistake in one changes nothing. Who may no longer connect is disconnected. */
+  reload(): Outcome;
+  /** Accepts and reads nothing more, gives what is pending `drainMs` to be acknowledged, then closes. */
+  close(drainMs?: number): Promise<void>;
+}
+
+const FLUSH_MS = 100;
+const DEFAULT_FAILURE_HOLD_MS = 5_000;
+const DEFAULT_DRAIN_MS = 5_000;
+/** For what was written to leave, and for the broker to end. */
+const CLOSE_MS = 1_000;
+
+export async function startBroker(options: BrokerOptions): Promise<Outcome<Broker>> {
+  const users = readUsers(options.mqtt.auth.users);
+  if (!users.ok) return users;
+  const gateway = new MqttGateway(
+    options,
+    new Authenticator({
+      users: users.value,
+      anonymous: options.mqtt.auth.anonymous,
+      telemetry: options.telemetry,
+      clock: options.clock,
+      slowDownMs: options.slowDownMs,
+    }),
+  );
+  return gateway.start();
+}
+
+class MqttGateway implements Broker {
+  addresses: readonly Address[] = [];
+  readonly #options: BrokerOptions;
+  readonly #authenticator: Authenticator;
+  readonly #acknowledger: Acknowledger;
+  readonly #forwarder: Forwarder;
+  readonly #sessions: Sessions;
+  readonly #pendingBytes: PendingBytes;
+  readonly #rates: Rates;
+  readonly #connections = new Set<Connection>();
+  /** By client id, from the authentication on. */
+  readonly #named = new Map<string, Connection>();
+  #aedes!: Aedes;
+  #listening!: Listening;
+  #flushing: NodeJS.Timeout | undefined;
+  #connected = 0;
+
+  constructor(options: BrokerOptions, authenticator: Authenticator) {
+    const { mqtt, telemetry, clock } = options;
+    this.#options = options;
+    this.#authenticator = authenticator;
+    this.#sessions = new Sessions(mqtt.limits, telemetry, connectionOf);
+    this.#pendingBytes = new PendingBytes(mqtt.limits.pendingBytes);
+    this.#rates = new Rates(mqtt.limits.ratePerClient, clock);
+    this.#forwarder = new Forwarder(telemetry, clock);
+    this.#acknowledger = new Acknowledger({
+      limits: mqtt.limits,
+      accept: options.accept,
+      retain: options.retain ?? (() => false),
+      sessions: this.#sessions,
+      pendingBytes: this.#pendingBytes,
+      telemetry,
+      clock,
+      received: options.received,
+      failureHoldMs: options.failureHoldMs ?? DEFAULT_FAILURE_HOLD_MS,
+    });
+  }
+
+  async start(): Promise<Outcome<Broker>> {
+    const { mqtt, telemetry } = this.#options;
+    const { limits } = mqtt;
+    this.#aedes = await Aedes.createBroker({
+      // no queue inside: whoever waits, waits in its socket
+      concurrency: 0,
+      connectTimeout: limits.connectTimeoutMs,
+      drainTimeout: limits.drainTimeoutMs,
+      maxClientsIdLength: limits.clientIdLength,
+      persistence: this.#sessions,
+      preConnect: (client, packet, callback) => {
+        const problem = this.#preConnect(connectionOf(client)!, packet);
+        callback(problem === null ? null : new Error(problem), problem === null);
+      },
+      authenticate: (client, username, password, callback) =>
+        this.#authenticate(connectionOf(client)!, username, password, callback),
+      authorizePublish: this.#acknowledger.authorizePublish,
+      authorizeSubscribe: (client, subscription, callback) => {
+        const verdict = this.#authorizeSubscribe(connectionOf(client)!, subscription);
+        if (typeof verdict === 'string') callback(new Error(verdict));
+        else callback(null, verdict ? subscription : null);
+      },
+      authorizeForward: this.#forwarder.authorizeForward,
+      published: this.#acknowledger.published,
+    });
+    this.#acknowledger.broker = this.#aedes;
+    this.#watch();
+    const listening = await listen({
+      listeners: mqtt.listeners,
+      limits,
+      anonymous: mqtt.auth.anonymous,
+      telemetry,
+      connected: (origin) => this.#connect(origin),
+    });
+    if (!listening.ok) {
+      await new Promise<void>((resolve) => this.#aedes.close(resolve));
+      return listening;
+    }
+    this.#listening = listening.value;
+    this.addresses = listening.value.addresses;
+    this.#flushing = setInterval(() => this.#flush(), FLUSH_MS).unref();
+    return succeed(this);
+  }
+
+  stats(): BrokerStats {
+    return {
+      connections: this.#connected,
+      pending: this.#acknowledger.pending,
+      pendingBytes: this.#pendingBytes.bytes,
+      sessions: this.#sessions.sessions,
+      retained: this.#sessions.retained,
+    };
+  }
+
+  reload(): Outcome {
+    const users = readUsers(this.#options.mqtt.auth.users);
+    if (!users.ok) return users;
+    const listening = this.#listening.reload();
+    if (!listening.ok) return listening;
+    this.#authenticator.replaceUsers(users.value);
+    for (const connection of this.#named.values()) {
+      if (connection.identity === null) continue;
+      const rules = this.#authenticator.rulesOf(connection.identity);
+      if (rules === null) connection.origin.stream.destroy();
+      else connection.access = bindAccess(rules, connection.user, connection.id);
+      connection.allowedTopic = '';
+    }
+    return done;
+  }
+
+  async close(drainMs = DEFAULT_DRAIN_MS): Promise<void> {
+    this.#acknowledger.stopping = true;
+    this.#listening.stop();
+    for (const { gate } of this.#connections) gate.shut();
+    if (!(await this.#acknowledger.drained(drainMs))) {
+      const { pending } = this.#acknowledger;
+      this.#options.telemetry.log.warn({ pending }, 'stopping with publishes that are not acknowledged');
+    }
+    await atMost(CLOSE_MS, Promise.all([...this.#connections].map(({ origin }) => ended(origin.stream))));
+    await atMost(CLOSE_MS, new Promise<void>((resolve) => this.#aedes.close(resolve)));
+    this.#listening.destroy();
+    clearInterval(this.#flushing);
+    this.#flush();
+  }
+
+  // ---- connections
+
+  #connect(origin: Origin): void {
+    const { stream } = origin;
+    const { limits } = this.#options.mqtt;
+    const owner: GateOwner = {
+      limits,
+      pendingBytes: this.#pendingBytes,
+      violated: (violation) => this.#violated(connection, violation),
+      connectArrived: () => clearTimeout(connection.connectTimer),
+      limitReached: (limit) => this.#reached(limit),
+    };
+    const connection = new Connection(origin, owner);
+    this.#connections.add(connection);
+    connection.connectTimer = setTimeout(() => {
+      this.#reached('connect_timeout');
+      stream.destroy();
+    }, limits.connectTimeoutMs);
+    stream.once('close', () => this.#disconnected(connection));
+    linkConnection(this.#aedes.handle(stream), connection);
+    connection.gate.watch();
+  }
+
+  #disconnected(connection: Connection): void {
+    clearTimeout(connection.connectTimer);
+    this.#connections.delete(connection);
+    this.#acknowledger.connectionEnded(connection);
+    if (connection.rateName !== null) this.#rates.leave(connection.rateName);
+    if (this.#named.get(connection.id) === connection) this.#named.delete(connection.id);
+    if (!connection.ready) return;
+    this.#connected--;
+    this.#options.telemetry.connections.set(this.#connected);
+    if (connection.client?.clean === false) this.#sessions.away(connection.id);
+  }
+
+  #violated(connection: Connection, { reason, limit, connack }: Violation): void {
+    const { stream } = connection.origin;
+    if (limit) this.#reached(limit);
+    this.#complain(connection, reason);
+    if (connack === undefined) stream.destroy();
+    else stream.end(Buffer.from([0x20, 2, 0, connack]), () => stream.destroy());
+  }
+
+  /** A text: the CONNECT breaks the standard and gets no answer. */
+  #preConnect(connection: Connection, packet: ConnectPacket): string | null {
+    const { limits } = this.#options.mqtt;
+    const problem = connectProblem(packet, limits.topicLevels);
+    if (problem !== null) return problem;
+    if (packet.clientId === '') {
+      if (packet.clean && packet.protocolVersion !== 3) packet.clientId = `anonymous-${randomUUID()}`;
+      else connection.refusal = { code: CONNACK.identifierRejected, reason: 'an empty client id [MQTT-3.1.3-8]' };
+    } else if (Buffer.byteLength(packet.clientId) > limits.clientIdLength) {
+      this.#reached('client_id_length');
+      connection.refusal = { code: CONNACK.identifierRejected, reason: 'the client id is too long' };
+    }
+    const keepaliveMaxS = Math.max(1, Math.floor(limits.keepaliveMaxMs / 1000));
+    if (!packet.keepalive || packet.keepalive > keepaliveMaxS) {
+      // 3.1.1 has no answer for it; a server may disconnect who is silent at any time
+      this.#reached('keepalive');
+      packet.keepalive = keepaliveMaxS;
+    }
+    connection.id = packet.clientId;
+    connection.will = packet.will ?? null;
+    return null;
+  }
+
+  #authenticate(
+    connection: Connection,
+    username: string | undefined,
+    password: Uint8Array | undefined,
+    callback: (error: AuthenticateError | null, success: boolean | null) => void,
+  ): void {
+    const refuse = (code: ConnackCode, reason: string): void => {
+      this.#complain(connection, reason);
+      callback(Object.assign(new Error(reason), { returnCode: code as number }), false);
+    };
+    if (connection.refusal) {
+      refuse(connection.refusal.code, connection.refusal.reason);
+      return;
+    }
+    const { address, certificateName } = connection.origin;
+    this.#authenticator.check({ username, password, certificateName, address }, (decision) => {
+      if (connection.closed) return;
+      const refusal = decision.kind === 'out' ? decision : this.#admit(connection, decision.identity);
+      if (refusal) refuse(refusal.code, refusal.reason);
+      else callback(null, true);
+    });
+  }
+
+  /** The client is who it says; whether it may be here under this client id and with this will. */
+  #admit(connection: Connection, identity: Identity): { code: ConnackCode; reason: string } | null {
+    const { id } = connection;
+    const holder = this.#named.get(id);
+    const owner = holder ? holder.user : this.#sessions.ownerOf(id);
+    if (owner !== undefined && owner !== identity.user) {
+      return { code: CONNACK.identifierRejected, reason: 'the client id belongs to another user' };
+    }
+    const access = bindAccess(identity.rules, identity.user, id);
+    const will = connection.will as { topic: string } | null;
+    if (will && (isReserved(will.topic) || !access.mayPublish(will.topic))) {
+      return { code: CONNACK.notAuthorized, reason: `not allowed to leave a will on "${will.topic.slice(0, 200)}"` };
+    }
+    connection.identity = identity;
+    connection.access = access;
+    connection.rateName = identity.user === null ? `client:${id}` : `user:${identity.user}`;
+    connection.gate.bucket = this.#rates.join(connection.rateName);
+    this.#named.set(id, connection);
+    return null;
+  }
+
+  // ---- subscriptions
+
+  /** True or false: granted or not; a text: the client broke the standard and is disconnected. */
+  #authorizeSubscribe(connection: Connection, { topic, qos }: Subscription): boolean | string {
+    const { limits } = this.#options.mqtt;
+    const problem = topicFilterProblem(topic, limits.topicLevels);
+    if (problem !== null) {
+      if (problem === TOO_MANY_LEVELS) this.#reached('topic_levels');
+      return problem;
+    }
+    if (!this.#maySubscribe(connection, topic)) {
+      this.#complain(connection, `not allowed to subscribe to "${topic.slice(0, 200)}"`);
+      return false;
+    }
+    if (!connection.filters.has(topic) && connection.filters.size >= limits.subscriptionsPerClient) {
+      this.#reached('subscriptions_per_client');
+      return false;
+    }
+    if (connection.client?.clean === false && !this.#sessions.mayKeepSession(connection.id)) return false;
+    connection.filters.set(topic, qos);
+    connection.maxQos = Math.max(connection.maxQos, qos);
+    return true;
+  }
+
+  #maySubscribe(connection: Connection, topic: string): boolean {
+    if (topic === refusedTopic(connection.id)) return !/[+#]/.test(connection.id);
+    if (isReserved(topic) && !topic.startsWith('$SYS/')) return false;
+    return connection.access?.maySubscribe(topic) ?? false;
+  }
+
+  // ---- aedes' events
+
+  #watch(): void {
+    const { telemetry } = this.#options;
+    this.#aedes.on('clientReady', (client) => {
+      const connection = connectionOf(client)!;
+      if (connection.closed) return;
+      connection.ready = true;
+      this.#connected++;
+      telemetry.connections.set(this.#connected);
+      connection.gate.open();
+    });
+    this.#aedes.on('unsubscribe', (filters, client) => {
+      const connection = connectionOf(client)!;
+      for (const filter of filters) connection.filters.delete(filter);
+      connection.maxQos = Math.max(0, ...connection.filters.values());
+      const problem = filters.map(textProblem).find((text) => text !== null);
+      if (problem) connection.origin.stream.destroy(new Error(`the topic filter ${problem}`));
+    });
+    const failed = (client: Client, error: Error): void => this.#clientFailed(connectionOf(client), error);
+    this.#aedes.on('clientError', failed);
+    this.#aedes.on('connectionError', failed);
+    (this.#aedes as NodeJS.EventEmitter).on('error', (error) =>
+      telemetry.log.error({ err: error }, 'the MQTT broker reported an error'),
+    );
+  }
+
+  #clientFailed(connection: Connection | undefined, error: NodeJS.ErrnoException): void {
+    // a connection that breaks off, or falls silent, is everyday life
+    if (error.code !== undefined || error.message === 'keep alive timeout') return;
+    if (error.message === 'drain timeout') this.#reached('drain_timeout');
+    if (error.message.startsWith('maxInflightInbound')) this.#reached('qos2_window');
+    if (connection && !connection.refusal) this.#complain(connection, error.message);
+  }
+
+  #reached(limit: string): void {
+    this.#options.telemetry.limitReached.inc({ limit });
+  }
+
+  #complain(connection: Connection, reason: string): void {
+    const { address } = connection.origin;
+    this.#options.telemetry.limited(
+      'warn',
+      'client',
+      { client: connection.id, address, reason },
+      'an MQTT client was turned away',
+    );
+  }
+
+  #flush(): void {
+    this.#acknowledger.flush();
+    this.#forwarder.flush();
+  }
+}
+
+/** What was written has left, and the other side is told that no more comes. */
+function ended(stream: Origin['stream']): Promise<void> {
+  return new Promise((resolve) => {
+    stream.once('close', resolve);
+    stream.end(resolve);
+  });
+}
+
+async function atMost(ms: number, work: Promise<unknown>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  await Promise.race([work, new Promise((resolve) => (timer = setTimeout(resolve, ms)))]);
+  clearTimeout(timer);
+}

@@ -1,0 +1,56 @@
+/**
+ * Which live copies local subscribers get. They are for looking on, never at the publishers' cost: a subscriber that
+ * does not read gets nothing until it has read, and all of them together get a bounded number of messages a second
+ * (each costs as much as taking in a reading; ten `#` subscribers would else cut the intake to a tenth). What is
+ * withheld is counted, and is in the log.
+ */
+import type { AedesPublishPacket, Client } from 'aedes';
+import type { Clock } from '../clock.ts';
+import type { Telemetry } from '../telemetry.ts';
+import { connectionOf } from './connection.ts';
+import { Tally } from './tally.ts';
+
+const FORWARDS_PER_SECOND = 20_000;
+const SLICE_MS = 100;
+
+export class Forwarder {
+  readonly #clock: Clock;
+  readonly #perSlice: number;
+  readonly #withheld: Tally;
+  #sliceMs = Number.NEGATIVE_INFINITY;
+  #left = 0;
+
+  constructor(telemetry: Telemetry, clock: Clock, perSecond = FORWARDS_PER_SECOND) {
+    this.#clock = clock;
+    this.#perSlice = Math.max(1, (perSecond * SLICE_MS) / 1000);
+    this.#withheld = new Tally(telemetry.limitReached.labels('forwards'));
+  }
+
+  /** aedes' hook: the packet as this client gets it, or null. The packet is a copy made for this subscription. */
+  readonly authorizeForward = (client: Client, packet: AedesPublishPacket): AedesPublishPacket | null => {
+    const connection = connectionOf(client);
+    if (!connection || connection.closed) return null;
+    // a session's queue is written one by one, each waiting for the one before: nothing to withhold
+    if (connection.ready && (connection.origin.stream.writableNeedDrain || !this.#take())) {
+      connection.withheld = packet.brokerCounter;
+      this.#withheld.count++;
+      return null;
+    }
+    // aedes looks the subscription up by the topic, which misses those with wildcards [MQTT-3.8.4-6]
+    if (packet.qos > connection.maxQos) packet.qos = connection.maxQos as 0 | 1 | 2;
+    return packet;
+  };
+
+  flush(): void {
+    this.#withheld.flush();
+  }
+
+  #take(): boolean {
+    const nowMs = this.#clock.monotonicMs();
+    if (nowMs - this.#sliceMs >= SLICE_MS) {
+      this.#sliceMs = nowMs;
+      this.#left = this.#perSlice;
+    }
+    return this.#left-- > 0;
+  }
+}

@@ -1,0 +1,255 @@
+/**
+ * What the codec lets through and we must not. `Framing` walks the raw bytes of one connection before the broker's decoder
+ * gets them, reading the fixed header of each packet (type, flags, remaining length) and the first bytes of a few, so that
+ *  - a packet longer than the limit is refused from its header, before it is buffered;
+ *  - nothing but one CONNECT passes before the connection is accepted;
+ *  - PUBLISH packets pass one by one, as many as the budget allows; the caller keeps the rest unread;
+ *  - lengths, flags and packet identifiers that MQTT 3.1.1 forbids end the connection [MQTT-4.8.0-1].
+ * The functions below it look at decoded packets. Pure: bytes in, decisions out.
+ */
+import { textProblem, topicNameProblem } from './topic.ts';
+
+/** A reason to close the connection. */
+export interface Violation {
+  readonly reason: string;
+  /** The limit that was exceeded, where it was one. */
+  readonly limit?: 'packet';
+  /** CONNACK return code to send first. */
+  readonly connack?: number;
+}
+
+/** What may pass now. The walker counts down. */
+export interface Budget {
+  /** PUBLISH packets. */
+  publishes: number;
+  /** Bytes of PUBLISH packets; the one that crosses zero still passes. */
+  bytes: number;
+}
+
+const CONNECT = 1;
+const PUBLISH = 3;
+const SUBSCRIBE = 8;
+const UNSUBSCRIBE = 10;
+
+const ANY = Number.MAX_SAFE_INTEGER;
+/** Remaining length by packet type: the least and the most that a client's packet may have; null = not a client's packet. */
+const LENGTHS: readonly (readonly [number, number] | null)[] = [
+  null,
+  [12, ANY], // CONNECT: name, level, flags, keep-alive, client id
+  null,
+  [3, ANY], // PUBLISH: a topic of one byte
+  [2, 2], // PUBACK
+  [2, 2], // PUBREC
+  [2, 2], // PUBREL
+  [2, 2], // PUBCOMP
+  [6, ANY], // SUBSCRIBE: one filter [MQTT-3.8.3-3]
+  null,
+  [5, ANY], // UNSUBSCRIBE: one filter [MQTT-3.10.3-2]
+  null,
+  [0, 0], // PINGREQ
+  null,
+  [0, 0], // DISCONNECT
+  null,
+];
+
+/** Body bytes that are looked at: the packet identifier; for CONNECT the protocol name and level. */
+const PEEK: readonly number[] = [0, 9, 0, 0, 2, 2, 2, 2, 2, 0, 2, 0, 0, 0, 0, 0];
+
+const HEADER = 0;
+const LENGTH = 1;
+const BODY = 2;
+
+export class Framing {
+  violation: Violation | null = null;
+  /** A CONNECT has passed whole. */
+  connectSeen = false;
+
+  readonly #maxBytes: number;
+  #phase = HEADER;
+  #type = 0;
+  #length = 0;
+  #shift = 0;
+  #remaining = 0;
+  #peekLeft = 0;
+  readonly #peeked = Buffer.alloc(9);
+  #peekedBytes = 0;
+
+  /** @param maxBytes of a whole packet, header included */
+  constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes;
+  }
+
+  /** A PUBLISH has begun and has not passed whole: it is not yet among the decoded ones. */
+  get insidePublish(): boolean {
+    return this.#phase !== HEADER && this.#type === PUBLISH;
+  }
+
+  /**
+   * How many bytes at the front of `chunk` may go on to the decoder. Fewer than all: the rest begins with the first
+   * packet that must wait; give it again, before anything newer. -1: `violation` says why the connection must end.
+   * `open`: packets after CONNECT may pass.
+   */
+  admit(chunk: Uint8Array, budget: Budget, open: boolean): number {
+    const end = chunk.length;
+    let i = 0;
+    while (i < end) {
+      if (this.#phase === BODY) {
+        const taken = Math.min(this.#remaining, end - i);
+        if (this.#peekLeft > 0) {
+          this.#peek(chunk, i, i + taken);
+          if (this.violation !== null) return -1;
+        }
+        i += taken;
+        this.#remaining -= taken;
+        if (this.#remaining > 0) break;
+        this.#phase = HEADER;
+        if (this.#type === CONNECT) this.connectSeen = true;
+      } else if (this.#phase === HEADER) {
+        const byte = chunk[i]!;
+        const type = byte >> 4;
+        if (type === PUBLISH && open) {
+          if (budget.publishes <= 0 || budget.bytes <= 0) return i;
+          if ((byte & 0x08) !== 0 && (byte & 0x06) === 0)
+            return this.#end('DUP is set in a QoS 0 publish [MQTT-3.3.1-2]');
+          budget.publishes--;
+        } else if (!open) {
+          if (this.connectSeen) return i;
+          if (type !== CONNECT) return this.#end('the first packet is not CONNECT [MQTT-3.1.0-1]');
+        } else if (type === CONNECT) {
+          return this.#end('a second CONNECT [MQTT-3.1.0-2]');
+        }
+        this.#type = type;
+        this.#length = 0;
+        this.#shift = 0;
+        this.#phase = LENGTH;
+        i++;
+      } else {
+        const byte = chunk[i]!;
+        this.#length += (byte & 0x7f) << this.#shift;
+        this.#shift += 7;
+        i++;
+        if ((byte & 0x80) !== 0) {
+          if (this.#shift > 21) return this.#end('the remaining length has more than four bytes [MQTT-2.2.3]');
+          continue;
+        }
+        this.#begin(budget);
+        if (this.violation !== null) return -1;
+      }
+    }
+    return i;
+  }
+
+  /** The remaining length is known. */
+  #begin(budget: Budget): void {
+    const type = this.#type;
+    const length = this.#length;
+    const bounds = LENGTHS[type];
+    if (!bounds) {
+      this.#violate(`packet type ${type} is not one that a client sends [MQTT-4.8.0-1]`);
+      return;
+    }
+    if (1 + this.#shift / 7 + length > this.#maxBytes) {
+      this.violation = { reason: `a packet of ${length} bytes is longer than ${this.#maxBytes}`, limit: 'packet' };
+      return;
+    }
+    if (length < bounds[0] || length > bounds[1]) {
+      this.#violate(`packet type ${type} has an impossible length of ${length} bytes [MQTT-4.8.0-1]`);
+      return;
+    }
+    if (type === PUBLISH) budget.bytes -= length;
+    this.#remaining = length;
+    this.#peekLeft = PEEK[type]!;
+    this.#peekedBytes = 0;
+    this.#phase = length === 0 ? HEADER : BODY;
+  }
+
+  /** Collects the first bytes of a body over chunk borders and judges them when they are together. */
+  #peek(chunk: Uint8Array, from: number, to: number): void {
+    const taken = Math.min(this.#peekLeft, to - from);
+    this.#peeked.set(chunk.subarray(from, from + taken), this.#peekedBytes);
+    this.#peekedBytes += taken;
+    this.#peekLeft -= taken;
+    if (this.#peekLeft > 0) return;
+    if (this.#type === CONNECT) {
+      this.#judgeConnect();
+      return;
+    }
+    if (this.#peeked[0] !== 0 || this.#peeked[1] !== 0) return;
+    const clause = this.#type === SUBSCRIBE || this.#type === UNSUBSCRIBE ? ' [MQTT-2.3.1-1]' : ' [MQTT-4.8.0-1]';
+    this.#violate(`packet identifier 0${clause}`);
+  }
+
+  #judgeConnect(): void {
+    const bytes = this.#peeked;
+    const nameLength = bytes.readUInt16BE(0);
+    const name = bytes.toString('latin1', 2, 2 + nameLength);
+    // the top bit of the level is how Mosquitto marks a bridge
+    const level = (bytes[2 + nameLength] ?? 0) & 0x7f;
+    if (nameLength === 4 && name === 'MQTT') {
+      if (level === 4 || level === 5) return; // 5 gets its CONNACK 1 from the broker
+    } else if (nameLength === 6 && name === 'MQIsdp') {
+      if (level === 3) return;
+    } else {
+      this.#violate('the protocol name is not MQTT [MQTT-3.1.2-1]');
+      return;
+    }
+    this.violation = { reason: `protocol level ${level} is not supported [MQTT-3.1.2-2]`, connack: 1 };
+  }
+
+  #violate(reason: string): void {
+    this.violation = { reason };
+  }
+
+  #end(reason: string): -1 {
+    this.#violate(reason);
+    return -1;
+  }
+}
+
+/** A decoded PUBLISH; `length` is its remaining length, which the decoder leaves there. */
+export interface DecodedPublish {
+  readonly topic: string;
+  readonly payload: string | Uint8Array;
+  readonly qos: number;
+  readonly messageId?: number;
+  readonly length?: number;
+}
+
+/**
+ * Why a decoded PUBLISH breaks the standard beyond its topic, or null. The decoder may take the packet identifier from
+ * the bytes of the next packet when this one is too short, which the sum of the lengths shows.
+ */
+export function publishProblem(packet: DecodedPublish): string | null {
+  const qos = packet.qos > 0;
+  if (qos && !(packet.messageId! > 0)) return 'packet identifier 0 with QoS 1 or 2 [MQTT-2.3.1-1]';
+  const length = 2 + Buffer.byteLength(packet.topic) + (qos ? 2 : 0) + packet.payload.length;
+  if (packet.length !== undefined && packet.length !== length) return 'the publish is shorter than its fields';
+  return null;
+}
+
+/** A decoded CONNECT, as far as it is judged here. */
+export interface DecodedConnect {
+  readonly clientId: string;
+  readonly clean?: boolean;
+  readonly username?: string;
+  readonly password?: Uint8Array;
+  readonly protocolVersion?: number;
+  readonly will?: { readonly topic: string; readonly qos?: number };
+}
+
+/** Why a decoded CONNECT breaks the standard so that it gets no answer, or null. */
+export function connectProblem(packet: DecodedConnect, maxLevels: number): string | null {
+  const id = textProblem(packet.clientId);
+  if (id !== null) return `the client id ${id}`;
+  const username = packet.username === undefined ? null : textProblem(packet.username);
+  if (username !== null) return `the user name ${username}`;
+  if (packet.password !== undefined && packet.username === undefined && packet.protocolVersion !== 5) {
+    return 'a password without a user name [MQTT-3.1.2-22]';
+  }
+  if (packet.will) {
+    if ((packet.will.qos ?? 0) > 2) return 'the QoS of the will is 3 [MQTT-3.1.2-14]';
+    const topic = topicNameProblem(packet.will.topic, maxLevels);
+    if (topic !== null) return `the will: ${topic}`;
+  }
+  return null;
+}

@@ -1,0 +1,249 @@
+/**
+ * From a message to readings, or to a refusal with its reason. The whole of inspection, in this order: topic, bytes and
+ * JSON, schema, time, tags and registry, key, metrics, sequence, identity, number of series. The first check that fails
+ * is the reason. `inspect` never throws on any input, does no I/O, and reads no clock: the same messages in the same
+ * order give the same answers, byte for byte. A batch (an array of objects) is checked as a whole: all or nothing; a
+ * schema applies to each element.
+ *
+ * An inspector holds its schemas and registries for good. To reload, make a new one from new assets and the same
+ * `SeriesMemory`, and swap; see watch.ts.
+ *
+ * Streams without a time field: the event time is the received stamp, and one millisecond more than the series'
+ * previous one while it would not be greater. A series that so runs ahead of the clock by more than the accepted skew
+ * is refused as `time-future`. A redelivery of such a message is a new reading unless the stream names an identity.
+ */
+import type { Inspection, Message, Reading } from '../reading.ts';
+import { matchTopic, type Stream } from '../stream.ts';
+import type { DecodeLimits, Document } from './decode/document.ts';
+import { checkCaptures, type Tagging, tagReading } from './enrich.ts';
+import { type Field, readField } from './field.ts';
+import { readIdentity } from './identity.ts';
+import { readMetrics } from './metric.ts';
+import { type Assets, makePlan, type Plan } from './plan.ts';
+import { Problem, refuse, show } from './refusal.ts';
+import { createRouter, type Router } from './route.ts';
+import { type Series, type SeriesLimits, SeriesMemory } from './series.ts';
+import { tagText } from './tag.ts';
+import { parseTimeMs, unitHint } from './time.ts';
+
+export interface InspectLimits extends DecodeLimits, SeriesLimits {
+  /** How far ahead of the received stamp an event time may be. */
+  readonly skewMs: number;
+  /** UTF-8 bytes of one tag's value, and of a key. */
+  readonly tagBytes: number;
+  /** A longer identity is kept as its hash. */
+  readonly identityBytes: number;
+  /** Topics whose stream and tags are remembered, about; more only costs time. */
+  readonly topics: number;
+}
+
+export const DEFAULT_LIMITS: InspectLimits = {
+  payloadBytes: 256 * 1024,
+  depth: 64,
+  batchReadings: 1_000,
+  maxSeries: 100_000,
+  seriesIdleMs: 24 * 3_600_000,
+  skewMs: 60_000,
+  tagBytes: 256,
+  identityBytes: 256,
+  topics: 20_000,
+};
+
+export interface Inspector {
+  inspect(message: Message): Inspection;
+}
+
+/** What is known of a topic before any payload. */
+interface Source {
+  readonly plan: Plan;
+  readonly captures: Readonly<Record<string, string>>;
+  /** Null where tags depend on the payload. */
+  readonly tagging: Tagging | Problem | null;
+}
+
+/** A reading that has passed everything but the checks that need memory. */
+interface Candidate {
+  readonly reading: { -readonly [K in keyof Reading]: Reading[K] };
+  readonly tagging: Tagging;
+}
+
+const NO_DOCUMENT: Document = {};
+
+export function createInspector(
+  streams: readonly Stream[],
+  assets: Assets,
+  limits: InspectLimits = DEFAULT_LIMITS,
+  memory: SeriesMemory = new SeriesMemory(limits),
+): Inspector {
+  return new StreamInspector(streams, assets, limits, memory);
+}
+
+class StreamInspector implements Inspector {
+  readonly #limits: InspectLimits;
+  readonly #memory: SeriesMemory;
+  readonly #route: Router;
+  readonly #plans: ReadonlyMap<Stream, Plan>;
+  /** Two generations: when `#recent` is full it becomes `#older`, and what nobody asked for is gone the next time. */
+  #recent = new Map<string, Source>();
+  #older = new Map<string, Source>();
+
+  constructor(streams: readonly Stream[], assets: Assets, limits: InspectLimits, memory: SeriesMemory) {
+    this.#limits = limits;
+    this.#memory = memory;
+    this.#route = createRouter(streams);
+    this.#plans = new Map(streams.map((stream) => [stream, makePlan(stream, assets)]));
+  }
+
+  inspect(message: Message): Inspection {
+    const source = this.#recent.get(message.topic) ?? this.#findSource(message.topic);
+    if (source === null) {
+      const problem = new Problem('unknown-topic', '', `no stream has a topic that matches ${show(message.topic)}`);
+      return { kind: 'refused', refusal: refuse(message, '', problem) };
+    }
+    const readings = this.#read(source, message);
+    if (readings instanceof Problem) {
+      return { kind: 'refused', refusal: refuse(message, source.plan.stream.name, readings) };
+    }
+    return { kind: 'readings', readings };
+  }
+
+  #read(source: Source, { payload, receivedMs }: Message): Reading[] | Problem {
+    if (source.tagging instanceof Problem && source.tagging.code === 'tag-invalid') return source.tagging;
+    const decoded = source.plan.decode(payload, this.#limits);
+    if (decoded instanceof Problem) return decoded;
+    const candidates: Candidate[] = [];
+    for (let i = 0; i < decoded.documents.length; i++) {
+      const candidate = this.#build(source, decoded.documents[i]!, decoded.texts[i]!, receivedMs);
+      if (candidate instanceof Problem) return decoded.batch ? candidate.within(i) : candidate;
+      candidates.push(candidate);
+    }
+    return this.#admit(candidates, source.plan, receivedMs, decoded.batch);
+  }
+
+  #build({ plan, captures, tagging }: Source, document: Document, text: string, receivedMs: number) {
+    const { stream, schema } = plan;
+    const mismatch = schema === null ? null : schema(document);
+    if (mismatch) return mismatch;
+    const timeMs = plan.time === null ? 0 : readTimeMs(plan.time, document, receivedMs + this.#limits.skewMs);
+    if (timeMs instanceof Problem) return timeMs;
+    const { tagBytes, identityBytes } = this.#limits;
+    const tagged = tagging ?? tagReading(plan, captures, document, tagBytes);
+    if (tagged instanceof Problem) return tagged;
+    const key = readKey(plan, tagged, document, tagBytes);
+    if (key instanceof Problem) return key;
+    const values = readMetrics(plan.metrics, document, tagged.factors);
+    if (values instanceof Problem) return values;
+    const sequence = plan.sequence === null ? undefined : readSequence(plan.sequence, document);
+    if (sequence instanceof Problem) return sequence;
+    const identity =
+      plan.identity.length === 0 ? undefined : readIdentity(plan.identity, document, tagged.tags, identityBytes);
+    if (identity instanceof Problem) return identity;
+    const { tags } = tagged;
+    const reading = { stream: stream.name, key, timeMs, tags, values, sequence, identity, payload: text };
+    return { reading, tagging: tagged };
+  }
+
+  /** Registers new series and gives times where the payload has none. On refusal no series of the batch stays. */
+  #admit(candidates: readonly Candidate[], plan: Plan, receivedMs: number, batch: boolean): Reading[] | Problem {
+    const added: Series[] = [];
+    const readings: Reading[] = [];
+    for (let i = 0; i < candidates.length; i++) {
+      const { reading, tagging } = candidates[i]!;
+      const series = this.#seriesOf(tagging, plan, receivedMs, added);
+      const problem =
+        series === null
+          ? new Problem('too-many-series', '', `there is no room for one more than ${this.#memory.size} series`)
+          : plan.time === null
+            ? this.#giveTime(reading, series, receivedMs)
+            : null;
+      if (problem) {
+        for (const one of added) this.#memory.forget(one);
+        return batch ? problem.within(i) : problem;
+      }
+      readings.push(reading);
+    }
+    return readings;
+  }
+
+  #seriesOf(tagging: Tagging, plan: Plan, receivedMs: number, added: Series[]): Series | null {
+    if (tagging.series?.known) {
+      tagging.series.seenMs = receivedMs;
+      return tagging.series;
+    }
+    const size = this.#memory.size;
+    const weight = Math.max(1, plan.metrics.length);
+    const series = this.#memory.register(tagging.seriesName, weight, receivedMs);
+    if (series !== null && this.#memory.size > size) added.push(series);
+    tagging.series = series;
+    return series;
+  }
+
+  #giveTime(reading: Candidate['reading'], series: Series, receivedMs: number): Problem | null {
+    const timeMs = receivedMs > series.lastTimeMs ? receivedMs : series.lastTimeMs + 1;
+    if (timeMs > receivedMs + this.#limits.skewMs) {
+      const reason = 'the series has sent more than one reading a millisecond for too long, and none carries a time';
+      return new Problem('time-future', '', reason);
+    }
+    series.lastTimeMs = timeMs;
+    reading.timeMs = timeMs;
+    return null;
+  }
+
+  #findSource(topic: string): Source | null {
+    let source = this.#older.get(topic);
+    if (source === undefined) {
+      const stream = this.#route(topic);
+      if (stream === null) return null;
+      source = this.#makeSource(this.#plans.get(stream)!, matchTopic(stream.topic, topic)!);
+      // What holds text of any length is not remembered.
+      if (source.tagging instanceof Problem && source.tagging.code === 'tag-invalid') return source;
+    }
+    if (this.#recent.size >= this.#limits.topics) {
+      this.#older = this.#recent;
+      this.#recent = new Map();
+    }
+    this.#recent.set(topic, source);
+    return source;
+  }
+
+  #makeSource(plan: Plan, captures: Readonly<Record<string, string>>): Source {
+    const { tagBytes } = this.#limits;
+    const problem = checkCaptures(captures, tagBytes);
+    if (problem) return { plan, captures, tagging: problem };
+    return { plan, captures, tagging: plan.tagsByTopic ? tagReading(plan, captures, NO_DOCUMENT, tagBytes) : null };
+  }
+}
+
+function readTimeMs(field: Field, document: Document, latestMs: number): number | Problem {
+  const value = readField(document, field);
+  if (value === undefined || value === null) {
+    return new Problem('time-missing', field.pointer, `${field.pointer} is missing, but it is the event time`);
+  }
+  const timeMs = parseTimeMs(value);
+  if (timeMs === null) {
+    const expected = 'expected epoch milliseconds, epoch seconds or RFC 3339';
+    const reason = `${show(value)} is not a time${unitHint(value)}; ${expected}`;
+    return new Problem('time-invalid', field.pointer, `${field.pointer}: ${reason}`);
+  }
+  if (timeMs <= latestMs) return timeMs;
+  const reason = `${show(value)} is more than the accepted skew ahead of the gateway's clock${unitHint(value)}`;
+  return new Problem('time-future', field.pointer, `${field.pointer}: ${reason}`);
+}
+
+function readKey(plan: Plan, tagging: Tagging, document: Document, tagBytes: number): string | Problem {
+  if ('field' in plan.key) {
+    return tagText(readField(document, plan.key.field), plan.key.field.pointer, tagBytes);
+  }
+  const key = tagging.tags[plan.key.tag];
+  // Only a registry tag can be absent.
+  return key ?? new Problem('tag-invalid', '', `the device has no ${plan.key.tag} in the registry, but it is the key`);
+}
+
+/** Absent and null: the reading carries none. */
+function readSequence(field: Field, document: Document): number | undefined | Problem {
+  const value = readField(document, field);
+  if (value === undefined || value === null) return undefined;
+  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return value + 0;
+  const expected = 'is not an integer from 0 to 2^53 - 1';
+  return new Problem('sequence-invalid', field.pointer, `${field.pointer}: ${show(value)} ${expected}`);
+}

@@ -1,0 +1,101 @@
+/**
+ * A stream's configuration turned into what inspecting a payload needs: fields parsed, names resolved, schema and
+ * registry at hand. Made once for each set of assets. A name in `key` or `identity` is a topic capture or another tag
+ * where there is one of that name, otherwise a payload field.
+ */
+import { done, fail, type Outcome } from '../errors.ts';
+import type { PayloadFormat, Stream } from '../stream.ts';
+import type { Decoder } from './decode/document.ts';
+import { decodeJson } from './decode/json.ts';
+import { type Field, parseField } from './field.ts';
+import type { Registry } from './registry.ts';
+import type { SchemaCheck } from './validate.ts';
+
+/** What the streams' files hold, read and checked. Keys are stream names; a stream without one has no entry. */
+export interface Assets {
+  readonly schemas: ReadonlyMap<string, SchemaCheck>;
+  readonly registries: ReadonlyMap<string, Registry>;
+}
+
+export interface TagSlot {
+  readonly name: string;
+  readonly from: 'topic' | 'payload' | 'registry';
+  /** Read when `from` is `payload`. */
+  readonly field: Field;
+}
+
+/** A tag by name, or a payload field. */
+export type Origin = { readonly tag: string } | { readonly field: Field };
+
+export interface Plan {
+  readonly stream: Stream;
+  readonly decode: Decoder;
+  readonly schema: SchemaCheck | null;
+  readonly registry: Registry | null;
+  /** In ascending order of their names. */
+  readonly tags: readonly TagSlot[];
+  /** True: tags depend on the topic alone, so all payloads of one topic share them. */
+  readonly tagsByTopic: boolean;
+  readonly key: Origin;
+  readonly identity: readonly Origin[];
+  readonly time: Field | null;
+  readonly sequence: Field | null;
+  readonly metrics: readonly Field[];
+}
+
+const DECODERS: Readonly<Record<PayloadFormat, Decoder>> = { json: decodeJson };
+
+export function makePlan(stream: Stream, assets: Assets): Plan {
+  const { name, topic, enrich } = stream;
+  const schema = assets.schemas.get(name) ?? null;
+  const registry = assets.registries.get(name) ?? null;
+  if ((schema === null) !== (stream.schema === null) || (registry === null) !== (enrich === null)) {
+    throw new Error(`the assets of stream ${name} do not fit its configuration`);
+  }
+  const slot = (from: TagSlot['from']) => (tag: string) => ({ name: tag, from, field: parseField(tag) });
+  const tags = [
+    ...topic.captures.map(slot('topic')),
+    ...stream.tags.map(slot('payload')),
+    ...(enrich?.tags ?? []).map(slot('registry')),
+  ].sort((a, b) => (a.name < b.name ? -1 : 1));
+  const origin = (field: string): Origin =>
+    tags.some((tag) => tag.name === field) ? { tag: field } : { field: parseField(field) };
+  return {
+    stream,
+    decode: DECODERS[stream.format],
+    schema,
+    registry,
+    tags,
+    tagsByTopic: stream.tags.length === 0,
+    key: origin(stream.key),
+    identity: stream.identity.map(origin),
+    time: stream.time === null ? null : parseField(stream.time),
+    sequence: stream.sequence === null ? null : parseField(stream.sequence),
+    metrics: stream.metrics.map(parseField),
+  };
+}
+
+/** Tag names that rows use for themselves in the store. */
+const RESERVED_TAGS = ['metric', 'window'];
+
+/** Whether the names in a stream's configuration can live together. */
+export function checkNames(stream: Stream): Outcome {
+  const { name, topic, enrich, metrics } = stream;
+  const wrong = (what: string) => fail('CONFIG_INVALID', `Stream ${name}: ${what}.`);
+  const tags = [...topic.captures, ...stream.tags, ...(enrich?.tags ?? [])];
+  const repeated = tags.find((tag, i) => tags.indexOf(tag) !== i);
+  if (repeated !== undefined) return wrong(`the tag "${repeated}" has more than one source`);
+  const reserved = tags.find((tag) => RESERVED_TAGS.includes(tag));
+  if (reserved !== undefined) return wrong(`the tag name "${reserved}" is reserved`);
+  const unusable = [...tags, ...metrics].find((field) => field === '' || field.split('.').includes('__proto__'));
+  if (unusable !== undefined) return wrong(`"${unusable}" cannot be a name`);
+  const twice = metrics.find((metric, i) => metrics.indexOf(metric) !== i);
+  if (twice !== undefined) return wrong(`the metric "${twice}" is listed twice`);
+  if (enrich === null) return done;
+  if (!topic.captures.includes(enrich.by) && !stream.tags.includes(enrich.by)) {
+    return wrong(`enrich.by is "${enrich.by}", which is neither captured from the topic nor one of its tags`);
+  }
+  const unscaled = Object.keys(enrich.scale).find((metric) => !metrics.includes(metric));
+  if (unscaled !== undefined) return wrong(`enrich.scale names "${unscaled}", which is not one of its metrics`);
+  return done;
+}

@@ -1,0 +1,332 @@
+/**
+ * Drains the spool into Kafka, in the spool's order. A reader of the spool like any other (group `forward`), in a worker
+ * thread of its own: between the devices and this there is only the log on disk.
+ *
+ * Where a record goes: a reading to the readings topic, partition by key; a tick to *every* partition of it, in its
+ * place among the readings; refusals, late readings and panes to the topics of those names.
+ *
+ * What is promised
+ * - At least once. Committed is the smallest spool offset that Kafka may not have yet (`floor`), about once a second
+ *   and at a stop; a crash repeats what came after it, and readers of the log count a reading once.
+ * - Order per key, in the sense that matters with repetitions: first occurrences are in spool order. A lane has one
+ *   request under way, and a failed one is repeated from its first record before anything behind it.
+ * - `onProgress(offset)`: Kafka has everything below. With `ack: kafka` the gateway answers devices by it. It is one
+ *   number for one ordered spool, so one partition that takes nothing holds it back for all devices.
+ * - Nothing is given up. A record that Kafka refuses for good becomes a dead letter (`log-refused`) with the reason and
+ *   its value whole; when Kafka refuses that for its size too, with the length and hash of the value in its place.
+ *
+ * A backlog: records are read in the order in which they arrived, so after an outage live readings wait behind the
+ * backlog of the same spool, which is drained at full speed and not beside live traffic. What must not happen is that
+ * one partition's trouble keeps the others waiting, and memory is finite, so:
+ * - `queuedBytes` in all and `laneBytes` for a lane: at either the spool is not read on, until requests make room;
+ * - a lane that has failed for `parkAfterMs`, and not only because all do, must not hold up the others: it is *parked*.
+ *   What it has in memory beyond one batch is dropped, its records are passed over, and when it works again they are
+ *   read from the spool a second time (`range`). The floor stays below them, so the spool keeps them.
+ * When all fail no lane is parked: there is nobody to hold up, and the spool need not be read twice.
+ */
+import type { Clock } from '../clock.ts';
+import type { Failure } from '../errors.ts';
+import type { ConsumerHandlers, LogBatch, LogConsumer, LogReader, LogRecord, StoredRecord } from '../log.ts';
+import { type Backoff, backoff } from '../retry.ts';
+import type { Telemetry } from '../telemetry.ts';
+import { asDeadLetter } from './forward-dead-letter.ts';
+import { entryOf, Lane } from './forward-lane.ts';
+import { forwardRequests, type RequestLimits, type Schedule } from './forward-requests.ts';
+import { partitionOf } from './kafka-partition.ts';
+import type { Sender } from './kafka-sender.ts';
+import type { KafkaTopic, TopicRole } from './kafka-topics.ts';
+
+export interface ForwardLimits extends RequestLimits {
+  readonly queuedBytes: number;
+  readonly laneBytes: number;
+  /** Both may be exceeded by this much: to look at them for every record would cost more than routing it. */
+  readonly uncheckedBytes: number;
+  readonly parkAfterMs: number;
+  readonly commitMs: number;
+  /** How long a stop waits for what is queued. */
+  readonly drainMs: number;
+}
+
+export function forwardLimits(kafka: { readonly lingerMs: number; readonly batchBytes: number }): ForwardLimits {
+  return {
+    lingerMs: kafka.lingerMs,
+    batchBytes: kafka.batchBytes,
+    // kafkajs groups the messages of a batch in time that grows with the square of their number.
+    batchRecords: 1_000,
+    requestBytes: 8 * 1024 * 1024,
+    requests: 4,
+    aloneRequests: 2,
+    queuedBytes: 32 * 1024 * 1024,
+    laneBytes: Math.max(4 * 1024 * 1024, 2 * kafka.batchBytes),
+    uncheckedBytes: 64 * 1024,
+    parkAfterMs: 5_000,
+    commitMs: 1_000,
+    drainMs: 5_000,
+  };
+}
+
+export interface ForwardOptions {
+  /** The spool. */
+  readonly reader: LogReader;
+  readonly topics: Readonly<Record<TopicRole, KafkaTopic>>;
+  readonly sender: Sender;
+  readonly limits: ForwardLimits;
+  readonly telemetry: Telemetry;
+  readonly clock: Clock;
+  /** Kafka has every record below this spool offset. Never goes back. */
+  readonly onProgress: (offset: number) => void;
+  /** Forwarding has ended for good: the spool is lost, or a bug. The process should end. */
+  readonly onEnded: (reason: unknown) => void;
+  readonly group?: string;
+  readonly schedule?: Schedule;
+  readonly backoff?: Backoff;
+}
+
+export interface Forward {
+  /** Kafka has everything below. */
+  progress(): number;
+  /** Bytes in memory on their way to Kafka. */
+  queuedBytes(): number;
+  /** Why some records wait, while Kafka does not take them; null when it takes everything. */
+  failure(): Failure | null;
+  /** Sends what is queued as far as Kafka takes it, commits, ends. Bounded in time. The sender stays open. */
+  stop(): Promise<void>;
+}
+
+const GROUP = 'forward';
+/** The spool has one partition. */
+const SPOOL = 0;
+
+const timeout: Schedule = (ms, task) => {
+  const timer = setTimeout(task, ms);
+  return () => clearTimeout(timer);
+};
+
+export async function startForward(options: ForwardOptions): Promise<Forward> {
+  const { reader, topics, limits, telemetry, clock, schedule = timeout } = options;
+  const lanesOf = (topic: KafkaTopic) => Array.from({ length: topic.partitions }, (_, p) => new Lane(topic, p));
+  const readings = lanesOf(topics.readings);
+  const deadLetters = lanesOf(topics.deadletters);
+  const late = lanesOf(topics.late);
+  const panes = lanesOf(topics.panes);
+  const lanes = [...readings, ...deadLetters, ...late, ...panes];
+
+  /** The spool offset to be read next: every record below went to its lanes, or was passed over for a parked one. */
+  let position = 0;
+  let progress = 0;
+  let committed = -1;
+  /** Queued since the limits were last looked at. */
+  let uncheckedBytes = 0;
+  let assigned = false;
+  let stopping = false;
+  /** Some partition of the readings takes records, or has not been tried; and since when that is so. */
+  let working = true;
+  let workingSinceMs = Number.NEGATIVE_INFINITY;
+  let waiters: (() => void)[] = [];
+  const catchingUp = new Map<Lane, Promise<void>>();
+
+  const route = (record: LogRecord): readonly Lane[] => {
+    if (record.kind === 'tick') return readings;
+    const among = { reading: readings, refusal: deadLetters, late, pane: panes }[record.kind];
+    return [among[partitionOf(record.key, among.length)]!];
+  };
+
+  const queuedBytes = () => lanes.reduce((sum, lane) => sum + lane.bytes, 0);
+  const overfull = (lane: Lane) => lane.parkedFrom === null && lane.bytes >= limits.laneBytes;
+  const full = () => queuedBytes() >= limits.queuedBytes || lanes.some(overfull);
+
+  const requests = forwardRequests({
+    lanes,
+    sender: options.sender,
+    limits,
+    clock,
+    schedule,
+    backoff: options.backoff ?? backoff({ firstMs: 100, maxMs: 10_000 }),
+    telemetry,
+    settled,
+    refused(entry, lane, failure) {
+      const letter = asDeadLetter(entry.record, failure.message);
+      if (!letter) return false;
+      const to = deadLetters[partitionOf(letter.key, deadLetters.length)]!;
+      if (to !== lane && to.bytes >= limits.laneBytes) return false;
+      telemetry.deadLetters.inc({ reason: 'log-refused' });
+      telemetry.limited(
+        'warn',
+        'forward-refused',
+        { partition: lane.name },
+        `${failure.message}: kept as a dead letter`,
+      );
+      to.add(entryOf(entry.offset, letter, true), clock.monotonicMs());
+      return true;
+    },
+  });
+
+  /** After every answer: report progress, let those go on who waited for room, read again for lanes that work again. */
+  function settled(): void {
+    const worked = working;
+    working = readings.some((lane) => !lane.failing);
+    if (working && !worked) workingSinceMs = clock.monotonicMs();
+    advance();
+    const woken = waiters;
+    waiters = [];
+    for (const wake of woken) wake();
+    for (const lane of lanes) {
+      if (lane.parkedFrom === null || lane.failing || catchingUp.has(lane) || stopping) continue;
+      const work = catchUp(lane)
+        .catch((error) => {
+          if (!stopping) options.onEnded(error);
+        })
+        .finally(() => catchingUp.delete(lane));
+      catchingUp.set(lane, work);
+    }
+  }
+
+  function advance(): void {
+    const floor = lanes.reduce((least, lane) => Math.min(least, lane.floor()), position);
+    if (floor <= progress) return;
+    progress = floor;
+    options.onProgress(floor);
+  }
+
+  /** Resolves at the next answer, at a stop, or after `ms`. */
+  const change = (ms: number) =>
+    new Promise<void>((resolve) => {
+      const cancel = schedule(ms, resolve);
+      waiters.push(() => {
+        cancel();
+        resolve();
+      });
+    });
+
+  /** Waits until there is room for the next record; parks the lanes that are to blame when others can go on. */
+  async function room(): Promise<void> {
+    while (!stopping && full()) {
+      requests.pump();
+      const nowMs = clock.monotonicMs();
+      const isBlocked = (lane: Lane) =>
+        lane.failing && nowMs - Math.max(lane.failingSinceMs, workingSinceMs) >= limits.parkAfterMs;
+      const blocked = working ? lanes.filter(isBlocked) : [];
+      if (!blocked.map(park).includes(true)) await change(limits.parkAfterMs);
+    }
+  }
+
+  /** True: this helped. A lane may be parked again while it catches up. */
+  function park(lane: Lane): boolean {
+    const before = lane.bytes;
+    const first = lane.parkedFrom === null;
+    lane.park(limits.batchRecords, limits.batchBytes, position);
+    if (!first) return lane.bytes < before;
+    telemetry.limitReached.inc({ limit: 'forward.laneBytes' });
+    telemetry.log.warn({ partition: lane.name }, 'this partition takes no records: the others go on without it');
+    return true;
+  }
+
+  /** Reads again, for this lane alone, what was passed over. */
+  async function catchUp(lane: Lane): Promise<void> {
+    const parking = lane.parkings;
+    const valid = () => !stopping && lane.parkings === parking;
+    while (valid() && lane.parkedFrom !== null) {
+      // Between this comparison and what follows from it nothing else runs, so no record falls in between.
+      if (lane.parkedFrom >= position) {
+        lane.parkedFrom = null;
+        telemetry.log.info({ partition: lane.name }, 'this partition has caught up with the others');
+        advance();
+        return;
+      }
+      const to = position;
+      for await (const batch of reader.range(SPOOL, lane.parkedFrom, to)) {
+        for (const record of batch.records) {
+          while (valid() && (lane.bytes >= limits.laneBytes || queuedBytes() >= limits.queuedBytes)) {
+            await change(limits.parkAfterMs);
+          }
+          if (!valid()) return;
+          if (route(record).includes(lane)) lane.add(entryOf(record.offset, record), clock.monotonicMs());
+          lane.parkedFrom = record.offset + 1;
+        }
+        requests.pump();
+      }
+      if (valid()) lane.parkedFrom = Math.max(lane.parkedFrom, to);
+    }
+  }
+
+  function enqueue(record: StoredRecord): void {
+    const nowMs = clock.monotonicMs();
+    const entry = entryOf(record.offset, record);
+    for (const lane of route(record)) {
+      if (lane.parkedFrom !== null) continue;
+      lane.add(entry, nowMs);
+      uncheckedBytes += entry.bytes;
+    }
+    position = record.offset + 1;
+  }
+
+  const handlers: ConsumerHandlers = {
+    async assigned(assignments) {
+      if (assigned) throw new Error('the spool was assigned to forward a second time');
+      assigned = true;
+      const { checkpoint, firstOffset } = assignments.find(({ partition }) => partition === SPOOL)!;
+      position = Math.max(checkpoint?.offset ?? firstOffset, firstOffset);
+      committed = checkpoint?.offset ?? -1;
+      progress = position;
+      options.onProgress(progress);
+      return new Map([[SPOOL, position]]);
+    },
+    async batch(batch: LogBatch) {
+      for (const record of batch.records) {
+        if (uncheckedBytes >= limits.uncheckedBytes) {
+          uncheckedBytes = 0;
+          if (full()) await room();
+        }
+        if (stopping) return;
+        enqueue(record);
+      }
+      position = Math.max(position, batch.nextOffset);
+      advance();
+      requests.pump();
+    },
+    async stopping() {
+      await commit();
+    },
+    ended: options.onEnded,
+  };
+
+  async function commit(): Promise<void> {
+    const offset = progress;
+    if (!assigned || offset === committed) return;
+    const outcome = await consumer.commit(SPOOL, { offset, metadata: '' });
+    if (outcome.ok) committed = offset;
+    else telemetry.limited('warn', 'forward-commit', { code: outcome.failure.code }, outcome.failure.message);
+  }
+
+  let cancelCommits = () => {};
+  const commitRegularly = () => {
+    cancelCommits = schedule(limits.commitMs, () => void commit().finally(() => stopping || commitRegularly()));
+  };
+
+  /** Until nothing can be sent: all is in Kafka, or what is left belongs to lanes that fail. */
+  async function drain(): Promise<void> {
+    const untilMs = clock.monotonicMs() + limits.drainMs;
+    requests.hurry();
+    const open = () => requests.underWay > 0 || lanes.some((lane) => lane.entries.length > 0 && !lane.failing);
+    while (open() && clock.monotonicMs() < untilMs) await change(untilMs - clock.monotonicMs());
+    requests.stop();
+  }
+
+  const consumer: LogConsumer = await reader.consume(options.group ?? GROUP, handlers);
+  commitRegularly();
+
+  return {
+    progress: () => progress,
+    queuedBytes,
+    failure: () => requests.failure,
+    async stop() {
+      if (stopping) return;
+      stopping = true;
+      cancelCommits();
+      settled();
+      await drain();
+      await Promise.all(catchingUp.values());
+      await consumer.stop();
+    },
+  };
+}

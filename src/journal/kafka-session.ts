@@ -1,0 +1,249 @@
+/**
+ * One life of one kafkajs consumer in a group, made safe. What kafkajs does by itself and we must not let happen:
+ * - At every join it goes on from the committed offsets, at once. So at GROUP_JOIN, which it emits before it fetches
+ *   anything for the new assignment, every partition is paused in the same turn of the event loop; `start` names the
+ *   position and lets it run. A generation ends with the next join, a heartbeat that says so, a crash, or `close`.
+ * - When a position is out of range it goes on from the log's beginning and destroys the commit. A batch that was not
+ *   fetched from the expected position is therefore not handed on; `jumped` reports it, with the partition paused.
+ * - It heartbeats only between batches. A timer does so while a handler is busy, and so notices a lost generation.
+ * - An error of ours inside its callback would kill it, silently for a TypeError: none gets in, `broken` reports it.
+ * - Batches of the last fetch still arrive after the generation is lost, and after `disconnect`: they are ignored.
+ * kafkajs' own retries are few, so that nothing of a closed session goes on for long; the owner opens the next one.
+ */
+import type { Consumer, EachBatchPayload } from 'kafkajs';
+import type { KafkaConfig } from '../config.ts';
+import { done, fail, type Outcome } from '../errors.ts';
+import type { Checkpoint, LogBatch } from '../log.ts';
+import type { Telemetry } from '../telemetry.ts';
+import { disconnected, kafkaClient } from './kafka-client.ts';
+import { classify } from './kafka-errors.ts';
+import { fromMessage } from './kafka-record.ts';
+import type { KafkaTopic } from './kafka-topics.ts';
+
+export interface Generation {
+  readonly partitions: readonly number[];
+  /** Aborts when the assignment is no longer ours. */
+  readonly signal: AbortSignal;
+  /** Where each partition that runs continues. */
+  readonly positions: Map<number, number>;
+}
+
+export interface SessionHandlers {
+  /** A new assignment, all of it paused. Called inside kafkajs' event: returns at once, never throws. */
+  joined(generation: Generation): void;
+  /** One at a time for each partition. The position moves when it resolves and the generation still stands. */
+  batch(batch: LogBatch, generation: Generation): Promise<void>;
+  /** The partition was not read from where it should have been, and is paused. */
+  jumped(partition: number, generation: Generation): void;
+  /** `batch` has thrown. */
+  broken(reason: unknown): void;
+}
+
+export interface SessionSettings {
+  /** How long the broker waits for records before it answers with none; also how long a paused consumer sleeps. */
+  readonly maxWaitMs: number;
+  readonly partitionBytes: number;
+}
+
+export interface Session {
+  /** Lets a paused partition run from that offset; nothing when the generation is over. */
+  start(generation: Generation, partition: number, offset: number): void;
+  pause(generation: Generation, partition: number): void;
+  commit(generation: Generation, partition: number, checkpoint: Checkpoint): Promise<Outcome>;
+  /** Resolves with the reason when kafkajs has given up, with null after `close`. */
+  readonly ended: Promise<unknown>;
+  /** Leaves the group. Bounded in time. */
+  close(): Promise<void>;
+}
+
+/** About 8 s of trying with growing pauses: a broker that restarts is waited for without leaving the group. */
+const RETRIES = 10;
+/** A commit that kafkajs goes on repeating is not waited for any longer. */
+const COMMIT_TIMEOUT_MS = 10_000;
+
+/** Rejects when no broker can be reached. */
+export async function openSession(
+  config: KafkaConfig,
+  topic: KafkaTopic,
+  group: string,
+  handlers: SessionHandlers,
+  settings: SessionSettings,
+  telemetry: Telemetry,
+): Promise<Session> {
+  const heartbeatMs = Math.max(100, Math.floor(config.sessionTimeoutMs / 4));
+  const consumer: Consumer = kafkaClient(config, RETRIES, telemetry).consumer({
+    groupId: group,
+    sessionTimeout: config.sessionTimeoutMs,
+    rebalanceTimeout: config.sessionTimeoutMs,
+    heartbeatInterval: heartbeatMs,
+    maxWaitTimeInMs: settings.maxWaitMs,
+    maxBytesPerPartition: settings.partitionBytes,
+    allowAutoTopicCreation: false,
+  });
+  let closed = false;
+  let generation: (Generation & { readonly end: AbortController }) | null = null;
+  /** Of the newest batch: its `heartbeat` and `commitOffsetsIfNecessary` are the ones without kafkajs' retries. */
+  let latest: EachBatchPayload | null = null;
+  let busy = 0;
+  let resolveEnded: (reason: unknown) => void;
+  const ended = new Promise<unknown>((resolve) => {
+    resolveEnded = resolve;
+  });
+
+  const endGeneration = () => {
+    generation?.end.abort();
+    generation = null;
+    latest = null;
+  };
+
+  const pulse = setInterval(() => {
+    if (busy === 0 || !latest) return;
+    latest.heartbeat().catch((error) => {
+      if (classify(error, '').code === 'KAFKA_GENERATION_LOST') endGeneration();
+    });
+  }, heartbeatMs / 2);
+
+  const finish = async (reason: unknown): Promise<void> => {
+    if (closed) return;
+    closed = true;
+    endGeneration();
+    clearInterval(pulse);
+    await disconnected(consumer.disconnect);
+    resolveEnded(reason);
+  };
+
+  const { GROUP_JOIN, REBALANCING, CRASH, END_BATCH_PROCESS } = consumer.events;
+  consumer.on(GROUP_JOIN, ({ payload }) => {
+    endGeneration();
+    if (closed) {
+      // The join was under way when we left, and kafkajs does not notice.
+      setImmediate(() => void disconnected(consumer.disconnect));
+      return;
+    }
+    const partitions = payload.memberAssignment[topic.name] ?? [];
+    consumer.pause([{ topic: topic.name, partitions: [...partitions] }]);
+    const end = new AbortController();
+    generation = { partitions, signal: end.signal, positions: new Map(), end };
+    handlers.joined(generation);
+  });
+  consumer.on(REBALANCING, endGeneration);
+  consumer.on(CRASH, ({ payload }) => void finish(payload.error));
+  consumer.on(END_BATCH_PROCESS, ({ payload }) => {
+    // Only markers of transactions, or records compacted away: kafkajs passes them by without showing them.
+    if (payload.batchSize > 0 || !generation || !generation.positions.has(payload.partition)) return;
+    const nextOffset = Number(payload.lastOffset) + 1;
+    generation.positions.set(payload.partition, nextOffset);
+    const endOffset = Number(payload.highWatermark);
+    deliver({ partition: payload.partition, records: [], nextOffset, endOffset }, generation);
+  });
+
+  const deliver = async (batch: LogBatch, to: Generation): Promise<void> => {
+    busy++;
+    try {
+      await handlers.batch(batch, to);
+    } catch (error) {
+      handlers.broken(error);
+    } finally {
+      busy--;
+    }
+  };
+
+  const eachBatch = async (payload: EachBatchPayload): Promise<void> => {
+    const { batch } = payload;
+    const current = generation;
+    const expected = current?.positions.get(batch.partition);
+    if (closed || !current || expected === undefined || batch.isEmpty()) return;
+    latest = payload;
+    // Not in kafkajs' declarations, but on every batch of the pinned version.
+    const fetchedFrom = Number((batch as unknown as { fetchedOffset: string }).fetchedOffset);
+    if (fetchedFrom !== expected) {
+      session.pause(current, batch.partition);
+      handlers.jumped(batch.partition, current);
+      return;
+    }
+    const lastOffset = batch.lastOffset();
+    const nextOffset = Number(lastOffset) + 1;
+    const records = batch.messages.map((message) => fromMessage(message, topic.kind));
+    const { partition } = batch;
+    await deliver({ partition, records, nextOffset, endOffset: Number(batch.highWatermark) }, current);
+    if (current.signal.aborted || current.positions.get(partition) !== expected) return;
+    payload.resolveOffset(lastOffset);
+    current.positions.set(partition, nextOffset);
+  };
+
+  const session: Session = {
+    ended,
+    start(of, partition, offset) {
+      if (of.signal.aborted) return;
+      of.positions.set(partition, offset);
+      consumer.seek({ topic: topic.name, partition, offset: String(offset) });
+      consumer.resume([{ topic: topic.name, partitions: [partition] }]);
+    },
+    pause(of, partition) {
+      if (of.signal.aborted) return;
+      of.positions.delete(partition);
+      consumer.pause([{ topic: topic.name, partitions: [partition] }]);
+    },
+    async commit(of, partition, { offset, metadata }) {
+      const doing = `committing offset ${offset} of ${topic.name}/${partition}`;
+      if (of.signal.aborted) return fail('KAFKA_GENERATION_LOST', `${doing}: the partition is no longer ours`);
+      const partitions = [{ partition, offset: String(offset), metadata }];
+      try {
+        if (latest) await latest.commitOffsetsIfNecessary({ topics: [{ topic: topic.name, partitions }] });
+        else await confirmed(consumer, topic.name, partitions[0]!);
+        return done;
+      } catch (thrown) {
+        return { ok: false, failure: classify(thrown, doing) };
+      }
+    },
+    close: () => finish(null),
+  };
+
+  try {
+    await consumer.connect();
+    await consumer.subscribe({ topics: [topic.name], fromBeginning: true });
+  } catch (thrown) {
+    await finish(thrown);
+    throw thrown;
+  }
+  // Resolves when the group is joined; failures of it arrive as CRASH.
+  consumer
+    .run({
+      autoCommit: false,
+      eachBatchAutoResolve: false,
+      partitionsConsumedConcurrently: topic.partitions,
+      eachBatch,
+    })
+    .catch(finish);
+  return session;
+}
+
+/**
+ * The consumer's own `commitOffsets`, for the time before the first batch. It resolves without having committed when
+ * the consumer is not running, so the event that tells of the commit is what counts.
+ */
+async function confirmed(
+  consumer: Consumer,
+  topic: string,
+  commit: { partition: number; offset: string; metadata: string },
+): Promise<void> {
+  let seen = false;
+  const remove = consumer.on(consumer.events.COMMIT_OFFSETS, ({ payload }) => {
+    seen ||= payload.topics.some(
+      (one) =>
+        one.topic === topic &&
+        one.partitions.some(({ partition, offset }) => partition === commit.partition && `${offset}` === commit.offset),
+    );
+  });
+  let timer: NodeJS.Timeout | undefined;
+  try {
+    const timeout = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(new Error('not confirmed in time')), COMMIT_TIMEOUT_MS);
+    });
+    await Promise.race([consumer.commitOffsets([{ topic, ...commit }]), timeout]);
+    if (!seen) throw new Error('the consumer is not running');
+  } finally {
+    clearTimeout(timer);
+    remove();
+  }
+}

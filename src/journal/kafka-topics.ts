@@ -1,0 +1,121 @@
+/**
+ * The topics of one installation, and making sure that they are as the configuration says.
+ *
+ * A reading's partition is murmur2 of its key over the *configured* count, so a topic with another count would spread
+ * one key over two partitions as soon as it was changed: such a topic is refused at the start, with the way out.
+ * Kafka being away is no reason not to start: `untilTopicsReady` goes on trying and says so.
+ */
+import type { Admin, ITopicConfig } from 'kafkajs';
+import type { KafkaConfig } from '../config.ts';
+import { done, type Failure, fail, type Outcome } from '../errors.ts';
+import type { RecordKind } from '../log.ts';
+import { type Backoff, backoff, pause } from '../retry.ts';
+import type { Telemetry } from '../telemetry.ts';
+import { disconnected, kafkaClient } from './kafka-client.ts';
+import { classify, needsPerson } from './kafka-errors.ts';
+
+export type TopicRole = 'readings' | 'deadletters' | 'late' | 'panes' | 'alerts';
+
+export interface KafkaTopic {
+  readonly name: string;
+  readonly partitions: number;
+  /** What a record of this topic is when it does not say otherwise in a header. */
+  readonly kind: RecordKind;
+}
+
+export function kafkaTopics(config: KafkaConfig): Readonly<Record<TopicRole, KafkaTopic>> {
+  const topic = (role: TopicRole, partitions: number, kind: RecordKind): KafkaTopic => ({
+    name: `${config.prefix}.${role}`,
+    partitions,
+    kind,
+  });
+  return {
+    readings: topic('readings', config.partitions, 'reading'),
+    deadletters: topic('deadletters', 1, 'refusal'),
+    late: topic('late', config.partitions, 'late'),
+    panes: topic('panes', config.partitions, 'pane'),
+    alerts: topic('alerts', 1, 'reading'),
+  };
+}
+
+/** One try: every topic is there with the right number of partitions, or the first reason why not. */
+export async function prepareTopics(config: KafkaConfig, telemetry: Telemetry): Promise<Outcome> {
+  let admin: Admin | null = null;
+  try {
+    admin = kafkaClient(config, 1, telemetry).admin();
+    await admin.connect();
+    return await prepare(admin, config, telemetry);
+  } catch (thrown) {
+    return { ok: false, failure: classify(thrown, `preparing the topics ${config.prefix}.*`) };
+  } finally {
+    if (admin) await disconnected(admin.disconnect);
+  }
+}
+
+/** Tries until the topics are ready, the failure is final (a mismatch), or the signal aborts (`STOPPED`). */
+export async function untilTopicsReady(
+  config: KafkaConfig,
+  telemetry: Telemetry,
+  signal: AbortSignal,
+  pauses: Backoff = backoff({ firstMs: 250, maxMs: 15_000 }),
+): Promise<Outcome> {
+  for (let failures = 1; ; failures++) {
+    const outcome = await prepareTopics(config, telemetry);
+    if (outcome.ok || !outcome.failure.retryable) {
+      if (outcome.ok && failures > 1) telemetry.log.info('Kafka is there, and its topics are ready');
+      return outcome;
+    }
+    const { failure } = outcome;
+    const level = needsPerson(failure) ? 'error' : 'warn';
+    telemetry.limited(level, 'kafka-topics', describe(failure), `${failure.message}; trying again`, 5 * 60_000);
+    if (!(await pause(failure.retryAfterMs ?? pauses.delayMs(failures), signal))) {
+      return fail('STOPPED', 'stopped while waiting for Kafka');
+    }
+  }
+}
+
+function describe(failure: Failure): object {
+  return { code: failure.code };
+}
+
+async function prepare(admin: Admin, config: KafkaConfig, telemetry: Telemetry): Promise<Outcome> {
+  const wanted = Object.values(kafkaTopics(config));
+  const existing = new Set(await admin.listTopics());
+  const missing = wanted.filter(({ name }) => !existing.has(name));
+  if (missing.length > 0) {
+    const names = missing.map(({ name }) => name).join(', ');
+    if (!config.createTopics) {
+      const message = `missing in Kafka: ${names}; create them, or set kafka.create_topics to true`;
+      return fail('KAFKA_OTHER', message, { retryable: true });
+    }
+    await admin.createTopics({ topics: missing.map((topic) => definition(topic, config)), timeout: 10_000 });
+    telemetry.log.info({ topics: names }, 'created topics in Kafka');
+  }
+  const { topics } = await admin.fetchTopicMetadata({ topics: wanted.map(({ name }) => name) });
+  for (const { name, partitions } of wanted) {
+    const found = topics.find((topic) => topic.name === name)?.partitions.length ?? 0;
+    if (found !== partitions) return mismatch(name, found, partitions, config);
+  }
+  return done;
+}
+
+function definition(topic: KafkaTopic, config: KafkaConfig): ITopicConfig {
+  return {
+    topic: topic.name,
+    numPartitions: topic.partitions,
+    replicationFactor: config.replicationFactor,
+    // The record's timestamp is the gateway's received stamp, on which the watermark stands; never the broker's clock.
+    configEntries: [{ name: 'message.timestamp.type', value: 'CreateTime' }],
+  };
+}
+
+function mismatch(name: string, found: number, wanted: number, config: KafkaConfig): Outcome {
+  const wayOut =
+    wanted === config.partitions && wanted !== 1
+      ? `set kafka.partitions to ${found}, or kafka.prefix to a new name, which begins new topics`
+      : 'set kafka.prefix to a new name, which begins new topics, or recreate this one';
+  return fail(
+    'KAFKA_TOPIC_MISMATCH',
+    `topic ${name} has ${found} ${found === 1 ? 'partition' : 'partitions'} in Kafka and must have ${wanted}: ${wayOut}`,
+  );
+}

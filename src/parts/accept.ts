@@ -1,0 +1,101 @@
+/**
+ * The hot path, one function: a message is inspected, its readings (or its refusal, with the payload kept whole) are
+ * appended to the log, and `settled` is called once they are durable. Called by `ingress/` for every publish, on the
+ * main thread; nothing here waits, and nothing here throws for anything that a device can send.
+ *
+ * Settled with `failed`: nothing was promised, the device must not be acknowledged. Some readings of a batch may be in
+ * the log all the same; the device sends the batch again and they are counted once.
+ * Order: `settled` is called in the order of the calls to `accept`, because the log's callbacks come in that order.
+ */
+import type { Failure, Outcome } from '../errors.ts';
+import type { LogRecord } from '../log.ts';
+import { encodeReading, encodeRefusal, type Inspection, type Message, type Reading, type Refusal } from '../reading.ts';
+import type { Telemetry } from '../telemetry.ts';
+
+export type Verdict =
+  | { readonly kind: 'accepted' }
+  | { readonly kind: 'refused'; readonly code: Refusal['code']; readonly reason: string }
+  | { readonly kind: 'failed'; readonly failure: Failure };
+
+export interface AcceptNeeds {
+  inspect(message: Message): Inspection;
+  /** Durable means what `ack` in the configuration says: the spool's disk, or all in-sync replicas of Kafka. */
+  append(record: LogRecord, onDurable: (outcome: Outcome) => void): void;
+  readonly telemetry: Telemetry;
+  onAccepted(reading: Reading, receivedMs: number): void;
+  onRefused(refusal: Refusal, receivedMs: number): void;
+}
+
+const ACCEPTED: Verdict = { kind: 'accepted' };
+
+export function createAccept(needs: AcceptNeeds): (message: Message, settled: (verdict: Verdict) => void) => void {
+  const { inspect, append, telemetry } = needs;
+  const acceptedOf = new Map<string, { inc(): void }>();
+  const countAccepted = (stream: string) => {
+    let child = acceptedOf.get(stream);
+    if (!child) {
+      child = telemetry.accepted.labels(stream);
+      acceptedOf.set(stream, child);
+    }
+    child.inc();
+  };
+
+  return (message, settled) => {
+    const { receivedMs, topic } = message;
+    const inspection = inspect(message);
+    if (inspection.kind === 'refused') {
+      const { refusal } = inspection;
+      append(refusalRecord(refusal, receivedMs), (outcome) => {
+        if (!outcome.ok) return settled({ kind: 'failed', failure: outcome.failure });
+        telemetry.deadLetters.labels(refusal.code).inc();
+        needs.onRefused(refusal, receivedMs);
+        settled({ kind: 'refused', code: refusal.code, reason: refusal.reason });
+      });
+      return;
+    }
+    const { readings } = inspection;
+    const last = readings.length - 1;
+    let failure: Failure | null = null;
+    for (let i = 0; i <= last; i++) {
+      const reading = readings[i]!;
+      append(readingRecord(reading, receivedMs, topic), (outcome) => {
+        if (outcome.ok) {
+          countAccepted(reading.stream);
+          needs.onAccepted(reading, receivedMs);
+        } else {
+          failure = outcome.failure;
+        }
+        if (i === last) settled(failure === null ? ACCEPTED : { kind: 'failed', failure });
+      });
+    }
+    if (last < 0) settled(ACCEPTED);
+  };
+}
+
+export function readingRecord(reading: Reading, receivedMs: number, topic: string): LogRecord {
+  return {
+    kind: 'reading',
+    key: reading.key,
+    receivedMs,
+    stream: reading.stream,
+    topic,
+    value: Buffer.from(encodeReading(reading)),
+  };
+}
+
+export function refusalRecord(refusal: Refusal, receivedMs: number): LogRecord {
+  return {
+    kind: 'refusal',
+    key: refusal.client,
+    receivedMs,
+    stream: refusal.stream,
+    topic: refusal.topic,
+    value: Buffer.from(encodeRefusal(refusal)),
+  };
+}
+
+export function tickRecord(receivedMs: number): LogRecord {
+  return { kind: 'tick', key: '', receivedMs, stream: '', topic: '', value: NOTHING };
+}
+
+const NOTHING = new Uint8Array(0);

@@ -1,0 +1,213 @@
+/**
+ * The thread that folds the log into rows: reads Kafka's readings topic, or the spool where there is no Kafka, and writes
+ * InfluxDB, or the embedded store where there is none. What could not be counted goes to the late log.
+ */
+import { systemClock } from '../clock.ts';
+import type { Config } from '../config.ts';
+import type { Outcome } from '../errors.ts';
+import { nodeFiles } from '../journal/files.ts';
+import { kafkaReader } from '../journal/kafka-reader.ts';
+import { kafkaTopics, untilTopicsReady } from '../journal/kafka-topics.ts';
+import { kafkaWriter } from '../journal/kafka-writer.ts';
+import { openSpool } from '../journal/spool.ts';
+import { openSpoolReader } from '../journal/spool-reader.ts';
+import type { LogReader, LogRecord } from '../log.ts';
+import type { RefusedRow } from '../rollup/partition.ts';
+import { type Rollup, startRollup } from '../rollup/run.ts';
+import { openEmbeddedStore } from '../store/embedded.ts';
+import { openInfluxStore } from '../store/influx.ts';
+import type { Store } from '../store/store.ts';
+import { backoff, pause } from '../retry.ts';
+import { Telemetry } from '../telemetry.ts';
+import { refusalRecord } from './accept.ts';
+import { lateFolder, rowsFolder, spoolFolder } from './folders.ts';
+import { PartStates } from './states.ts';
+import type { Part } from './thread.ts';
+import type { FromThread, ThreadData } from './threads.ts';
+
+/** Rows of one message to the main thread: the live page shows a sample. */
+const SHOWN_ROWS = 500;
+
+/** Few readings are late. */
+const LATE_SEGMENT_BYTES = 4 * 2 ** 20;
+
+/** Where the rollup puts what is not a row. */
+interface SideLog {
+  appendLate(records: readonly LogRecord[]): Promise<Outcome>;
+  deadLetter(refused: readonly RefusedRow[]): Promise<Outcome>;
+  close(): Promise<void>;
+}
+
+export async function startRollupPart(
+  data: ThreadData,
+  telemetry: Telemetry,
+  say: (message: FromThread) => void,
+): Promise<Part> {
+  const { config } = data;
+  const stopping = new AbortController();
+  const parts = new PartStates(systemClock);
+  parts.set('store', config.influx ? 'influx' : 'rows', 'store', 'starting');
+  parts.set('rollup', 'rollup', 'rollup', 'starting');
+  let rollup: Rollup | null = null;
+  let store: Store | null = null;
+  let side: SideLog | null = null;
+  let reader: LogReader | null = null;
+
+  /** Tries until it works, the failure is final, or the part is stopped; says why meanwhile. */
+  const insist = async <T>(kind: 'store' | 'rollup', what: string, attempt: () => Promise<Outcome<T>>): Promise<T | null> => {
+    const pauses = backoff({ firstMs: 250, maxMs: 10_000 });
+    for (let failures = 1; !stopping.signal.aborted; failures++) {
+      const outcome = await attempt();
+      if (outcome.ok) {
+        if (failures > 1) telemetry.log.info(`${what}: works now`);
+        return outcome.value;
+      }
+      const { failure } = outcome;
+      if (failure.code === 'STOPPED') return null;
+      parts.failed(kind, failure);
+      telemetry.limited(failure.retryable ? 'warn' : 'error', what, { code: failure.code }, `${what}: ${failure.message}`, 60_000);
+      await pause(Math.max(failure.retryAfterMs ?? 0, pauses.delayMs(failures)), stopping.signal);
+    }
+    return null;
+  };
+
+  const running = (async () => {
+    store = await insist('store', 'opening the store', () => openStore(config, telemetry, false));
+    if (!store) return;
+    const ready = store;
+    const windows = Object.values(config.streams).flatMap((stream) =>
+      stream.windows.map((window) => ({ stream: stream.name, window })),
+    );
+    if ((await insist('store', 'preparing the store', async () => asValue(await ready.prepare(windows)))) === null) return;
+    if (config.kafka) {
+      const topics = await untilTopicsReady(config.kafka, telemetry, stopping.signal);
+      if (!topics.ok) {
+        if (topics.failure.code === 'STOPPED') return;
+        parts.set('rollup', 'rollup', 'rollup', 'stopped', topics.failure);
+        telemetry.log.error({ code: topics.failure.code }, `nothing is counted: ${topics.failure.message}`);
+        return;
+      }
+      reader = kafkaReader(config.kafka, kafkaTopics(config.kafka).readings, telemetry);
+    } else {
+      reader = openSpoolReader({
+        folder: spoolFolder(config),
+        ...(data.progress ? { progress: data.progress } : undefined),
+        clock: systemClock,
+        telemetry,
+      });
+    }
+    side = await insist('rollup', 'opening the late log', () => openSideLog(config, telemetry));
+    if (!side) return;
+    const started = await startRollup({
+      reader,
+      group: config.kafka?.group ?? ROLLUP_GROUP,
+      streams: config.streams,
+      config: config.rollup,
+      store: ready,
+      appendLate: side.appendLate,
+      deadLetter: side.deadLetter,
+      telemetry,
+      clock: systemClock,
+      onLive: (rows) => say({ type: 'running', rows }),
+      onClosed: (rows) => say({ type: 'closed', rows: rows.slice(0, SHOWN_ROWS), total: rows.length }),
+      // The thread dies, and threads.ts starts it again from its checkpoint.
+      onEnded: (reason) => {
+        throw reason;
+      },
+    });
+    if (started.ok) rollup = started.value;
+    else parts.set('rollup', 'rollup', 'rollup', 'stopped', started.failure);
+  })();
+
+  return {
+    status: () => {
+      const partitions = rollup?.status() ?? [];
+      if (rollup) {
+        const waiting = partitions.find((partition) => partition.waiting?.failure)?.waiting?.failure;
+        if (waiting) parts.failed(waiting.code.startsWith('STORE') ? 'store' : 'rollup', waiting);
+        else parts.works();
+      }
+      const backlog = partitions.reduce((sum, { endOffset, engine }) => sum + Math.max(0, endOffset - engine.position), 0);
+      return { parts: parts.all(), backlog: partitions.length > 0 ? backlog : null };
+    },
+    async stop() {
+      stopping.abort();
+      await running;
+      await rollup?.stop();
+      await side?.close();
+      await store?.close();
+      await reader?.close();
+    },
+  };
+}
+
+/** The reader of the spool whose cursor holds its segments back; with Kafka the configured consumer group. */
+export const ROLLUP_GROUP = 'rollup';
+
+function asValue(outcome: Outcome): Outcome<true> {
+  return outcome.ok ? { ok: true, value: true } : outcome;
+}
+
+export async function openStore(config: Config, telemetry: Telemetry, readOnly: boolean): Promise<Outcome<Store>> {
+  if (config.influx) return { ok: true, value: openInfluxStore({ config: config.influx, telemetry, clock: systemClock }) };
+  const folder = rowsFolder(config);
+  const { maxBytes } = config.store;
+  if (!readOnly) {
+    // One writer: with Kafka nothing else in the data folder is locked by a rollup.
+    await nodeFiles.makeFolder(folder);
+    const locked = await nodeFiles.lock(folder);
+    if (!locked.ok) return locked;
+    const store = openEmbeddedStore({ folder, maxBytes, telemetry, clock: systemClock });
+    const close = store.close.bind(store);
+    store.close = () => close().finally(() => locked.value.release());
+    return { ok: true, value: store };
+  }
+  return { ok: true, value: openEmbeddedStore({ folder, maxBytes, telemetry, clock: systemClock, readOnly }) };
+}
+
+async function openSideLog(config: Config, telemetry: Telemetry): Promise<Outcome<SideLog>> {
+  if (config.kafka) {
+    const options = { gateway: config.gateway, telemetry };
+    const topics = kafkaTopics(config.kafka);
+    const late = kafkaWriter(config.kafka, topics.late, options);
+    const deadLetters = kafkaWriter(config.kafka, topics.deadletters, options);
+    return {
+      ok: true,
+      value: {
+        appendLate: (records) => late.append(records),
+        deadLetter: (refused) => deadLetters.append(refused.map((each) => refusedRow(each, systemClock.nowMs()))),
+        async close() {
+          await late.close();
+          await deadLetters.close();
+        },
+      },
+    };
+  }
+  const spool = await openSpool({
+    folder: lateFolder(config),
+    ...config.spool,
+    segmentBytes: Math.min(config.spool.segmentBytes, LATE_SEGMENT_BYTES),
+    historyBytes: config.spool.maxBytes,
+    readers: [],
+    clock: systemClock,
+    // Its numbers are not the spool's: they are not exported.
+    telemetry: new Telemetry(telemetry.log),
+  });
+  if (!spool.ok) return spool;
+  const log = spool.value;
+  return {
+    ok: true,
+    value: {
+      appendLate: (records) => log.appendAll(records),
+      deadLetter: (refused) => log.appendAll(refused.map((each) => refusedRow(each, log.lastReceivedMs))),
+      close: () => log.close(),
+    },
+  };
+}
+
+/** A row that the store will never take, as a dead letter: the row is the payload. */
+function refusedRow({ row, reason }: RefusedRow, receivedMs: number): LogRecord {
+  const payload = Buffer.from(JSON.stringify(row));
+  const refusal = { code: 'store-refused', reason, field: '', stream: row.stream, topic: '', client: '', payload } as const;
+  return refusalRecord(refusal, receivedMs);
+}

@@ -1,0 +1,39 @@
+/**
+ * Entry of a worker thread: runs one part of the pipeline until it is told to stop. Messages: see threads.ts.
+ * The part's numbers go to the main thread once a second and at the end; its logs go to stderr themselves.
+ */
+import { parentPort, workerData } from 'node:worker_threads';
+import { createLogger, Telemetry } from '../telemetry.ts';
+import { startForwardPart } from './forward.ts';
+import { startRollupPart } from './rollup.ts';
+import type { FromThread, ThreadData, ThreadStatus, ToThread } from './threads.ts';
+
+/** What a part is to its thread. */
+export interface Part {
+  status(): ThreadStatus;
+  stop(): Promise<void>;
+}
+
+const METRICS_EVERY_MS = 1_000;
+
+const data = workerData as ThreadData;
+const port = parentPort!;
+const say = (message: FromThread) => port.postMessage(message);
+const telemetry = new Telemetry(createLogger({ level: data.logLevel, pretty: data.pretty, name: data.part }));
+
+const part: Part = await (data.part === 'forward' ? startForwardPart : startRollupPart)(data, telemetry, say);
+
+async function report(): Promise<void> {
+  say({ type: 'metrics', metrics: await telemetry.registry.getMetricsAsJSON(), status: part.status() });
+}
+
+const reports = setInterval(() => void report(), METRICS_EVERY_MS);
+port.on('message', async (message: ToThread) => {
+  if (message.type !== 'stop') return;
+  clearInterval(reports);
+  await part.stop();
+  await report();
+  say({ type: 'stopped' });
+  port.close();
+});
+say({ type: 'ready' });

@@ -1,0 +1,323 @@
+/**
+ * The diagram as code: which stages run in this process, joined by functions, and the order of start and stop.
+ *
+ *   ingress -> inspect -> journal (spool)            this thread; the device is acknowledged here
+ *                            | the log on disk
+ *                            +-> forward -> Kafka     a thread, with `kafka:`
+ *                            +-> rollup -> store      a thread; it reads Kafka where there is Kafka, else the spool
+ *   view                                              this thread, read-only
+ *
+ * Start: what is needed to acknowledge, then what moves readings on, then the listeners, so that nothing is accepted
+ * before it can be kept. Kafka and InfluxDB may be absent at any time, also at the start.
+ * Stop: the other way round. Listeners close, what is pending is acknowledged, ticks end, forward and rollup drain and
+ * commit, the spool closes last of what is durable.
+ */
+import { collectDefaultMetrics } from 'prom-client';
+import { monotoneStamp, systemClock } from './clock.ts';
+import type { Config } from './config.ts';
+import { type Outcome, succeed } from './errors.ts';
+import { type Bridge, startBridge } from './ingress/bridge.ts';
+import { type Address, type Broker, startBroker } from './ingress/broker.ts';
+import { loadAssets } from './inspect/assets.ts';
+import { createInspector, DEFAULT_LIMITS, type InspectLimits } from './inspect/inspect.ts';
+import { SeriesMemory } from './inspect/series.ts';
+import { type AssetWatch, watchAssets } from './inspect/watch.ts';
+import { kafkaReader } from './journal/kafka-reader.ts';
+import { kafkaTopics } from './journal/kafka-topics.ts';
+import { openSpool, type Spool } from './journal/spool.ts';
+import { openSpoolReader } from './journal/spool-reader.ts';
+import { Progress } from './journal/progress.ts';
+import type { LogRecord } from './log.ts';
+import { createAccept, tickRecord } from './parts/accept.ts';
+import { createFeed } from './parts/feed.ts';
+import { spoolFolder } from './parts/folders.ts';
+import { KafkaHold } from './parts/hold.ts';
+import { openStore, ROLLUP_GROUP } from './parts/rollup.ts';
+import { startThread, type Thread } from './parts/threads.ts';
+import type { Row } from './row.ts';
+import { matchTopic } from './stream.ts';
+import { createLogger, Telemetry } from './telemetry.ts';
+import { Board } from './view/board.ts';
+import type { PartStatus, PipelineStatus } from './view/feed.ts';
+import { startView, type View } from './view/server.ts';
+
+export type Role = 'all' | 'gateway' | 'rollup';
+
+export interface PipelineOptions {
+  readonly config: Config;
+  readonly role: Role;
+  readonly version: string;
+  readonly logLevel: string;
+  readonly pretty: boolean;
+}
+
+export interface Pipeline {
+  /** `mqtt://127.0.0.1:1883`, … */
+  readonly listeners: readonly string[];
+  /** `http://127.0.0.1:8080` */
+  readonly page: string;
+  status(): PipelineStatus;
+  /** The sum of a metric over its labels and over all threads. */
+  total(metric: string): Promise<number>;
+  /** Records of the log that the rollup has not read; null while unknown. */
+  backlog(): number | null;
+  stop(): Promise<void>;
+}
+
+/** Undone in reverse order, at a stop and when a later step of the start fails. */
+type Undo = () => Promise<void>;
+
+export async function startPipeline(options: PipelineOptions): Promise<Outcome<Pipeline>> {
+  const undo: Undo[] = [];
+  const outcome = await start(options, undo);
+  if (!outcome.ok) for (const step of undo.reverse()) await step();
+  return outcome;
+}
+
+async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pipeline>> {
+  const { config, role, version, logLevel, pretty } = options;
+  const clock = systemClock;
+  const telemetry = new Telemetry(createLogger({ level: logLevel, pretty, name: 'main' }));
+  collectDefaultMetrics({ register: telemetry.registry });
+  const streams = Object.values(config.streams);
+  const board = new Board(config.streams);
+  const hold = config.ack === 'kafka' ? new KafkaHold() : null;
+  const startedMs = clock.nowMs();
+  let stopping = false;
+  let running: readonly Row[] = [];
+
+  // journal: the spool
+  let spool: Spool | null = null;
+  if (role !== 'rollup') {
+    const reader = config.kafka ? FORWARD_GROUP : ROLLUP_GROUP;
+    const opened = await openSpool({ folder: spoolFolder(config), ...config.spool, readers: [reader], clock, telemetry });
+    if (!opened.ok) return opened;
+    spool = opened.value;
+    undo.push(() => opened.value.close());
+  }
+  const received = monotoneStamp(clock, spool?.lastReceivedMs);
+
+  // forward and rollup
+  const threads: Thread[] = [];
+  const startPart = (part: 'forward' | 'rollup') => {
+    const thread = startThread(
+      { part, config, progress: spool?.progress ?? null, logLevel, pretty },
+      (message) => {
+        if (message.type === 'running') running = message.rows;
+        else if (message.type === 'forwarded') hold?.forwarded(message.offset);
+      },
+      telemetry,
+    );
+    threads.push(thread);
+    undo.push(() => thread.stop());
+    return thread;
+  };
+  if (role !== 'rollup' && config.kafka) startPart('forward');
+  const rollup = role === 'gateway' ? null : startPart('rollup');
+
+  // ingress and inspect
+  const gateway = spool && (await startGateway({ config, spool, hold, received, board, telemetry, undo }));
+  if (gateway && !gateway.ok) return gateway;
+
+  // view
+  const store = await openStore(config, telemetry, true);
+  if (!store.ok) return store;
+  undo.push(() => store.value.close());
+  const deadLetters = config.kafka
+    ? kafkaReader(config.kafka, kafkaTopics(config.kafka).deadletters, telemetry)
+    : openSpoolReader({
+        folder: spoolFolder(config),
+        ...(spool ? { progress: spool.progress } : undefined),
+        clock,
+        telemetry,
+      });
+  undo.push(() => deadLetters.close());
+  const listeners = gateway?.value.broker.addresses.map(urlOf) ?? [];
+  const states = new SpoolState(startedMs);
+  const status = (): PipelineStatus => ({
+    gateway: config.gateway,
+    version,
+    role,
+    ack: config.ack,
+    log: config.kafka ? 'kafka' : 'spool',
+    store: config.influx ? 'influx' : 'embedded',
+    startedMs,
+    stopping,
+    listeners,
+    parts: [
+      ...listeners.map((name): PartStatus => ({ kind: 'listener', name, stage: 'ingress', state: 'ok', sinceMs: startedMs })),
+      ...(gateway?.value.bridges ?? []).map((bridge) => bridgePart(bridge, startedMs)),
+      ...(spool ? [states.of(spool, clock.nowMs())] : []),
+      ...threads.flatMap((thread) => thread.status().parts),
+    ],
+    limits: {
+      pendingBytes: spool ? config.mqtt.limits.pendingBytes : null,
+      series: role === 'gateway' ? null : config.rollup.maxSeries,
+    },
+  });
+  const feed = createFeed({
+    streams: config.streams,
+    board,
+    telemetry,
+    threadMetrics: () => threads.flatMap((thread) => thread.metrics()),
+    status,
+    rows: (query) => store.value.read(query),
+    running: () => running,
+    deadLetters,
+    accept: gateway?.value.accept ?? null,
+    received,
+  });
+  const view = await startView({ http: config.http, feed, telemetry, clock });
+  if (!view.ok) return view;
+  undo.push(() => view.value.close());
+  telemetry.log.info({ listeners, page: view.value.address, role, streams: streams.length, data: config.data }, 'started');
+
+  return succeed(describe(view.value));
+
+  function describe({ address }: View): Pipeline {
+    let stopped: Promise<void> | null = null;
+    return {
+      listeners,
+      page: address,
+      status,
+      backlog: () => rollup?.status().backlog ?? null,
+      async total(metric) {
+        let sum = 0;
+        for (const sample of await feed.samples()) {
+          if (sample.name === metric) for (const { value } of sample.values) sum += value;
+        }
+        return sum;
+      },
+      stop() {
+        stopping = true;
+        stopped ??= (async () => {
+          for (const step of undo.reverse()) await step();
+          telemetry.log.info('stopped');
+        })();
+        return stopped;
+      },
+    };
+  }
+}
+
+/** The cursor of `forward` in the spool. */
+const FORWARD_GROUP = 'forward';
+
+interface GatewayNeeds {
+  readonly config: Config;
+  readonly spool: Spool;
+  readonly hold: KafkaHold | null;
+  readonly received: () => number;
+  readonly board: Board;
+  readonly telemetry: Telemetry;
+  readonly undo: Undo[];
+}
+
+interface Gateway {
+  readonly broker: Broker;
+  readonly bridges: readonly Bridge[];
+  readonly accept: ReturnType<typeof createAccept>;
+}
+
+async function startGateway(needs: GatewayNeeds): Promise<Outcome<Gateway>> {
+  const { config, spool, hold, received, board, telemetry, undo } = needs;
+  const streams = Object.values(config.streams);
+  const limits: InspectLimits = {
+    ...DEFAULT_LIMITS,
+    payloadBytes: config.mqtt.limits.packetBytes,
+    skewMs: config.rollup.skewMs,
+    maxSeries: config.rollup.maxSeries,
+  };
+  const assets = await loadAssets(streams, limits);
+  if (!assets.ok) return assets;
+  const memory = new SeriesMemory(limits);
+  let inspector = createInspector(streams, assets.value, limits, memory);
+  const watch: AssetWatch = await watchAssets({
+    streams,
+    limits,
+    loaded: (changed) => {
+      inspector = createInspector(streams, changed, limits, memory);
+      telemetry.log.info('schemas and registries were loaded again');
+    },
+    failed: (failure) => telemetry.log.error({ code: failure.code }, `the old schemas and registries stay: ${failure.message}`),
+  });
+  undo.push(() => watch.stop());
+
+  const progress = new Progress(spool.progress);
+  const append = hold
+    ? (record: LogRecord, onDurable: (outcome: Outcome) => void) =>
+        spool.append(record, (outcome) => hold.add(progress.durableEnd(), outcome, onDurable))
+    : (record: LogRecord, onDurable: (outcome: Outcome) => void) => spool.append(record, onDurable);
+  const accept = createAccept({
+    inspect: (message) => inspector.inspect(message),
+    append,
+    telemetry,
+    onAccepted: (reading, receivedMs) => board.accepted(reading, receivedMs),
+    onRefused: (refusal, receivedMs) => board.refused(refusal, receivedMs),
+  });
+
+  // A tick that cannot be written is not missed: the next one says more.
+  const ticks = setInterval(() => spool.append(tickRecord(received()), () => {}), config.rollup.tickMs);
+  undo.push(async () => clearInterval(ticks));
+
+  const retained = streams.filter((stream) => stream.retain);
+  const broker = await startBroker({
+    mqtt: config.mqtt,
+    accept,
+    retain: (topic) => retained.some((stream) => matchTopic(stream.topic, topic) !== null),
+    telemetry,
+    clock: systemClock,
+    received,
+  });
+  if (!broker.ok) return broker;
+  undo.push(() => broker.value.close());
+  const reload = () => {
+    const outcome = broker.value.reload();
+    if (outcome.ok) telemetry.log.info('users and certificates were loaded again');
+    else telemetry.log.error({ code: outcome.failure.code }, `the old users and certificates stay: ${outcome.failure.message}`);
+  };
+  process.on('SIGHUP', reload);
+  undo.push(async () => void process.off('SIGHUP', reload));
+
+  const bridges: Bridge[] = [];
+  for (const source of config.mqtt.sources) {
+    const { limits } = config.mqtt;
+    const bridge = startBridge({ source, limits, accept, telemetry, clock: systemClock, received });
+    if (!bridge.ok) return bridge;
+    bridges.push(bridge.value);
+    undo.push(() => bridge.value.close());
+  }
+  return succeed({ broker: broker.value, bridges, accept });
+}
+
+function urlOf({ host, port, tls, websocket }: Address): string {
+  const scheme = websocket ? (tls ? 'wss' : 'ws') : tls ? 'mqtts' : 'mqtt';
+  return `${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}`;
+}
+
+function bridgePart(bridge: Bridge, startedMs: number): PartStatus {
+  const { connected, subscribed } = bridge.stats();
+  const state = connected && subscribed ? 'ok' : 'away';
+  return { kind: 'bridge', name: bridge.source.url, stage: 'ingress', state, sinceMs: startedMs };
+}
+
+/** The spool as a part that can fail, with the time of its last change. */
+class SpoolState {
+  #state: PartStatus['state'] = 'ok';
+  #sinceMs: number;
+
+  constructor(sinceMs: number) {
+    this.#sinceMs = sinceMs;
+  }
+
+  of(spool: Spool, nowMs: number): PartStatus {
+    const { failure } = spool.stats();
+    const state = failure === null ? 'ok' : failure.code === 'SPOOL_FULL' ? 'full' : 'failing';
+    if (state !== this.#state) {
+      this.#state = state;
+      this.#sinceMs = nowMs;
+    }
+    const reason = failure ? { failure: { code: failure.code, message: failure.message } } : undefined;
+    return { kind: 'spool', name: 'spool', stage: 'journal', state, sinceMs: this.#sinceMs, ...reason };
+  }
+}

@@ -1,0 +1,387 @@
+/**
+ * The rollup of one partition: a pure function of the log's records and of one small commit. No I/O, no timer, no clock;
+ * time comes from the records alone. `run.ts` feeds it, makes durable what it gives, and then commits.
+ *
+ * Definitions, for a record r at offset o:
+ *   tIn(r)        its received stamp                tEv(r)   the event time of the reading in it
+ *   pane(r)       the base pane (window.ts) that holds tEv; [start, end)
+ *   watermark(o)  the largest tIn of any record, ticks and refusals included, below o: a function of the log's prefix
+ *   frontier(o)   watermark(o) - grace - disorder
+ *   late(r)       pane end + grace <= tIn: whoever reads it, whenever, it is late
+ *   straggler(r)  not late, but pane end <= frontier(o): the log is further out of order than `disorder`; close to never
+ *   admitted(r)   neither, and the first offset of its identity in its pane: the named identity within the stream, or else
+ *                 series + tEv. The others are duplicates.
+ *   a window      holds the admitted readings of its base panes; it is closed once its end <= frontier.
+ * Device clocks cannot move the watermark, and no clock of ours decides what is counted: a replay decides the same.
+ *
+ * Restore and commit. `take` hands out what was closed since the last take and a checkpoint, which may be committed once
+ * all of that is durable, however long it takes and whoever else commits in the meantime (checkpoint.ts names its fields).
+ * It is valid: WL is the watermark at L, every window with end <= F is durable, and no open window has an admitted
+ * reading below L. An engine restored from it decides about every reading from L on as before, so what it emits is the same
+ * to the last bit. Windows with end <= F are not emitted again: the replay may see only a part of them.
+ *
+ * Truncated history. When what lies below the first record to be read is unknown, a window that starts after S is known
+ * to be complete, because no reading is accepted that is more than `skew` ahead of its tIn:
+ *   no usable checkpoint, not at offset 0          S = first tIn + grace + disorder + skew
+ *                                                  (offset 0 is the log's true beginning: everything is known)
+ *   the log lost records, all of them below P      S = F + grace + disorder + skew: at P the watermark was not higher
+ *   the log lost records up to P and above it      S = the larger of both
+ *   a stream was added or its windows, metrics,    S = WL + skew for this stream: all below L was received by WL.
+ *   grace or disorder were changed                 What was closed under the old settings (end <= F) stays as it is.
+ * Only windows that start after S are emitted. A missing row is honest, a partial one is not. S is part of the commit: after
+ * a crash the windows around it are as partial as before. (The first record's tIn tells about the lost ones before it only
+ * as long as the log is not further out of order than grace + disorder; more than that, and readings are stragglers.)
+ *
+ * Positions may have holes. A truncation under a running engine looks like one: `run.ts` notices it and restores anew.
+ */
+import type { Checkpoint, LogRecord, StoredRecord } from '../log.ts';
+import type { Row } from '../row.ts';
+import type { Stream } from '../stream.ts';
+import { decodeCheckpoint, encodeCheckpoint, streamHash } from './checkpoint.ts';
+import { type LateReason, lateRecord } from './late.ts';
+import { type Cell, OpenWindow } from './pane.ts';
+import { provisionalRows } from './provisional.ts';
+import { type CountableReading, fingerprintOf, readingOf } from './record.ts';
+import { StreamState, type StreamStats } from './stream-state.ts';
+import { floorTo, type Level, windowStarts } from './window.ts';
+
+export interface EngineOptions {
+  readonly partition: number;
+  readonly streams: Readonly<Record<string, Stream>>;
+  readonly graceMs: number;
+  readonly disorderMs: number;
+  /** How far ahead of its received stamp the gateways accept an event time. */
+  readonly skewMs: number;
+  /** May one more series be held? Decides when a record is taken, never how. Absent: always. */
+  hasRoom?(): boolean;
+}
+
+export interface Restore {
+  readonly checkpoint: Checkpoint | null;
+  /** The oldest record still in the log. */
+  readonly firstOffset: number;
+}
+
+/**
+ * How the engine began: with all it needs, or with truncated history. `foreign`: there was a checkpoint, but not one of
+ * ours. `reconfigured`: for some streams, see S above.
+ */
+export type Beginning = 'resumed' | 'true-beginning' | 'cold' | 'foreign' | 'truncated' | 'reconfigured';
+
+export interface Taken {
+  /** Ascending by end. */
+  readonly rows: readonly Row[];
+  readonly late: readonly LogRecord[];
+  /** To be committed when all of the above is durable; null while nothing was read or committed ever. */
+  readonly checkpoint: Checkpoint | null;
+}
+
+export interface EngineStats {
+  /** Where the next record is expected; all below was read. */
+  readonly position: number;
+  readonly watermarkMs: number;
+  /** Every window that ends at or before it was closed, here or before. */
+  readonly frontierMs: number;
+  readonly openSeries: number;
+  readonly openAccumulators: number;
+  readonly pendingRows: number;
+  readonly pendingLate: number;
+  /** Reading records that are not readings, or of a stream that is not configured. */
+  readonly unreadable: number;
+  readonly unknownStream: number;
+  readonly streams: ReadonlyMap<string, StreamStats>;
+  /** Windows closed and emitted, one for each series, by window label. */
+  readonly closed: ReadonlyMap<string, number>;
+}
+
+export class Engine {
+  readonly beginning: Beginning;
+  readonly #options: EngineOptions;
+  readonly #restored: Checkpoint | null;
+  readonly #streams = new Map<string, StreamState>();
+  readonly #open = new Set<OpenWindow>();
+  #position: number;
+  #watermarkMs = Number.NEGATIVE_INFINITY;
+  /** F as restored: no window that ends at or before it is emitted. */
+  readonly #emittedToMs: number = Number.NEGATIVE_INFINITY;
+  /** P as restored: what is late below it is in the late log already, and was counted by whoever read it first. */
+  readonly #producedTo: number = 0;
+  /** The first record decides S for all streams. */
+  #awaitsFirst: boolean;
+  #nextCloseMs = Number.POSITIVE_INFINITY;
+  #rows: Row[] = [];
+  #late: LogRecord[] = [];
+  #unreadable = 0;
+  #unknownStream = 0;
+  readonly #closed = new Map<string, number>();
+
+  constructor(options: EngineOptions, restore: Restore) {
+    this.#options = options;
+    this.#restored = restore.checkpoint;
+    const { checkpoint, firstOffset } = restore;
+    const progress = checkpoint && decodeCheckpoint(checkpoint);
+    const start = Math.max(checkpoint?.offset ?? firstOffset, firstOffset);
+    const truncated = progress !== null && progress.offset < firstOffset;
+    let changed = false;
+    for (const stream of Object.values(options.streams)) {
+      const hash = streamHash(stream, options);
+      const state = new StreamState(stream, hash);
+      this.#streams.set(stream.name, state);
+      if (!progress) continue;
+      const bound = progress.streams.get(hash);
+      if (bound === undefined) {
+        changed = true;
+        state.completeAfterMs = Math.max(progress.completeAfterMs, progress.watermarkMs + options.skewMs);
+      } else if (bound) {
+        state.completeAfterMs = progress.completeAfterMs;
+      }
+    }
+    if (progress) {
+      this.#watermarkMs = progress.watermarkMs;
+      this.#emittedToMs = progress.frontierMs;
+      this.#producedTo = progress.position;
+    }
+    this.#position = start;
+    this.#awaitsFirst = truncated || (!progress && start > 0);
+    if (truncated) this.beginning = 'truncated';
+    else if (progress) this.beginning = changed ? 'reconfigured' : 'resumed';
+    else if (start === 0) this.beginning = 'true-beginning';
+    else this.beginning = checkpoint ? 'foreign' : 'cold';
+  }
+
+  /** Where to read from, and after that what to expect next. */
+  get position(): number {
+    return this.#position;
+  }
+
+  get frontierMs(): number {
+    return Math.max(this.#frontierMs(), this.#emittedToMs);
+  }
+
+  get pendingRows(): number {
+    return this.#rows.length;
+  }
+
+  /** Series (stream, tags and metric) with a cell in an open window: what memory grows with. */
+  get openSeries(): number {
+    let series = 0;
+    for (const state of this.#streams.values()) series += state.series.size * Math.max(1, state.stream.metrics.length);
+    return series;
+  }
+
+  get pendingLate(): number {
+    return this.#late.length;
+  }
+
+  /**
+   * Records in the order of their offsets; one below `position` was read already and changes nothing. False: the record
+   * was not taken, because it is of a new series and there is no room; to be given again later.
+   */
+  process(record: StoredRecord): boolean {
+    if (record.offset < this.#position) return true;
+    if (this.#awaitsFirst) this.#begin(record);
+    if (record.kind === 'reading' && !this.#read(record)) return false;
+    this.#position = record.offset + 1;
+    if (record.receivedMs > this.#watermarkMs) {
+      this.#watermarkMs = record.receivedMs;
+      if (this.#frontierMs() >= this.#nextCloseMs) this.#close(this.#frontierMs());
+    }
+    return true;
+  }
+
+  /** What was closed since the last take. */
+  take(): Taken {
+    const taken = { rows: this.#rows, late: this.#late, checkpoint: this.#checkpoint() };
+    this.#rows = [];
+    this.#late = [];
+    return taken;
+  }
+
+  /** Rows of open windows as they stand, the newest window of each size first come, at most `limit`. Changes nothing. */
+  provisional(limit: number): Row[] {
+    return provisionalRows(this.#open, limit);
+  }
+
+  stats(): EngineStats {
+    let openAccumulators = 0;
+    for (const window of this.#open) openAccumulators += window.cells.size * Math.max(1, window.metrics.length);
+    return {
+      position: this.#position,
+      watermarkMs: this.#watermarkMs,
+      frontierMs: this.frontierMs,
+      openSeries: this.openSeries,
+      openAccumulators,
+      pendingRows: this.#rows.length,
+      pendingLate: this.#late.length,
+      unreadable: this.#unreadable,
+      unknownStream: this.#unknownStream,
+      streams: new Map([...this.#streams].map(([name, state]) => [name, { ...state.stats }])),
+      closed: new Map(this.#closed),
+    };
+  }
+
+  #frontierMs(): number {
+    return this.#watermarkMs - this.#options.graceMs - this.#options.disorderMs;
+  }
+
+  #begin({ offset, receivedMs: firstMs }: StoredRecord): void {
+    this.#awaitsFirst = false;
+    const { graceMs, disorderMs, skewMs } = this.#options;
+    // All that was read before P was received by then: the frontier says how high the watermark was.
+    const knownMs = offset <= this.#producedTo ? this.#emittedToMs : Math.max(this.#emittedToMs, firstMs);
+    const completeAfterMs = knownMs + graceMs + disorderMs + skewMs;
+    for (const state of this.#streams.values()) {
+      state.completeAfterMs = Math.max(state.completeAfterMs, completeAfterMs);
+    }
+  }
+
+  /** False: no room for a new series. */
+  #read(record: StoredRecord): boolean {
+    const isNew = record.offset >= this.#producedTo;
+    const reading = readingOf(record.value);
+    if (reading === null) {
+      if (isNew) this.#unreadable++;
+      return true;
+    }
+    const state = this.#streams.get(reading.stream);
+    if (state === undefined) {
+      if (isNew) this.#unknownStream++;
+      return true;
+    }
+    const startMs = floorTo(reading.timeMs, state.base.sizeMs);
+    const endMs = startMs + state.base.sizeMs;
+    if (endMs + this.#options.graceMs <= record.receivedMs) {
+      if (isNew) this.#refuse(record, state, 'late');
+      return true;
+    }
+    if (endMs <= this.#frontierMs()) {
+      if (isNew) this.#refuse(record, state, 'straggler');
+      return true;
+    }
+    const pane = this.#pane(state, startMs, record.offset);
+    if (pane === null) {
+      if (isNew) state.stats.outOfReach++;
+      return true;
+    }
+    const series = state.seriesOf(reading);
+    if (series.cells === 0 && this.#options.hasRoom?.() === false) return false;
+    this.#count(reading, state, pane.cell(series), pane, isNew);
+    return true;
+  }
+
+  #refuse(record: StoredRecord, state: StreamState, reason: LateReason): void {
+    state.stats[reason]++;
+    this.#late.push(lateRecord(record, reason, this.#options.partition));
+  }
+
+  #count(reading: CountableReading, state: StreamState, cell: Cell, pane: OpenWindow, isNew: boolean): void {
+    const { metrics } = state.stream;
+    const fingerprint = fingerprintOf(reading.values, metrics);
+    const first =
+      reading.identity === undefined
+        ? cell.remember(reading.timeMs - pane.startMs, fingerprint)
+        : pane.remember(reading.identity, fingerprint);
+    if (first !== null) {
+      cell.duplicates++;
+      if (isNew) state.stats.duplicates++;
+      if (isNew && first !== fingerprint) state.stats.conflicts++;
+      return;
+    }
+    cell.count++;
+    if (reading.sequence !== undefined) cell.addSequence(reading.sequence);
+    for (let i = 0; i < metrics.length; i++) {
+      const value = reading.values[metrics[i]!];
+      if (typeof value === 'number') cell.add(i, reading.timeMs, value + 0);
+    }
+    if (isNew) state.stats.counted++;
+  }
+
+  /** The open pane that starts at `startMs`; null when nothing that it belongs to is to be emitted. */
+  #pane(state: StreamState, startMs: number, offset: number): OpenWindow | null {
+    if (state.lastPaneMs !== startMs) {
+      state.lastPane = this.#window(state, state.base, startMs, offset);
+      state.lastPaneMs = startMs;
+    }
+    return state.lastPane;
+  }
+
+  #window(state: StreamState, level: Level, startMs: number, offset: number): OpenWindow | null {
+    const known = state.window(level, startMs);
+    if (known !== undefined) return known;
+    const endMs = startMs + level.sizeMs;
+    const parents: OpenWindow[] = [];
+    for (const larger of level.feeds) {
+      for (const start of windowStarts(larger, startMs, endMs)) {
+        const parent = this.#window(state, larger, start, offset);
+        if (parent !== null) parents.push(parent);
+      }
+    }
+    const emitted = level.label !== null && endMs > this.#emittedToMs && startMs > state.completeAfterMs;
+    if (!emitted && parents.length === 0) return null;
+    const { name: stream, metrics } = state.stream;
+    const watermarkBeforeMs = this.#watermarkMs;
+    const window = new OpenWindow({
+      stream,
+      metrics,
+      level,
+      startMs,
+      endMs,
+      emitted,
+      parents,
+      minOffset: offset,
+      watermarkBeforeMs,
+    });
+    state.setWindow(window);
+    this.#open.add(window);
+    if (endMs < this.#nextCloseMs) this.#nextCloseMs = endMs;
+    return window;
+  }
+
+  /** Closes every window that ends at or before the frontier: ascending, so that a source comes before what it feeds. */
+  #close(frontierMs: number): void {
+    const due = [...this.#open].filter((window) => window.endMs <= frontierMs);
+    due.sort((a, b) => a.endMs - b.endMs || a.level.sizeMs - b.level.sizeMs);
+    for (const window of due) {
+      const state = this.#streams.get(window.stream)!;
+      const label = window.level.label;
+      for (const cell of window.cells.values()) {
+        cell.forget();
+        if (window.emitted) cell.rows(window, this.#rows);
+        let kept = false;
+        for (let i = 1; i <= window.parents.length; i++) {
+          kept = window.parents[i - 1]!.merge(cell, i === window.parents.length);
+        }
+        if (!kept) state.release(cell.series);
+      }
+      if (window.emitted) this.#closed.set(label!, (this.#closed.get(label!) ?? 0) + window.cells.size);
+      state.deleteWindow(window);
+      this.#open.delete(window);
+    }
+    this.#nextCloseMs = Number.POSITIVE_INFINITY;
+    for (const window of this.#open) if (window.endMs < this.#nextCloseMs) this.#nextCloseMs = window.endMs;
+  }
+
+  #checkpoint(): Checkpoint | null {
+    // S is not known yet: what was restored is still all there is to say.
+    if (this.#awaitsFirst) return this.#restored;
+    let offset = this.#position;
+    let watermarkMs = this.#watermarkMs;
+    for (const window of this.#open) {
+      if (window.minOffset < offset) {
+        offset = window.minOffset;
+        watermarkMs = window.watermarkBeforeMs;
+      }
+    }
+    const { frontierMs } = this;
+    const streams = new Map<string, boolean>();
+    let completeAfterMs = Number.NEGATIVE_INFINITY;
+    for (const state of this.#streams.values()) {
+      // Once everything around S is durable, S has nothing more to say.
+      const bound = state.completeAfterMs + state.largestMs > frontierMs;
+      streams.set(state.hash, bound);
+      if (bound) completeAfterMs = Math.max(completeAfterMs, state.completeAfterMs);
+    }
+    const position = Math.max(this.#position, this.#producedTo);
+    return encodeCheckpoint({ offset, watermarkMs, frontierMs, position, completeAfterMs, streams });
+  }
+}

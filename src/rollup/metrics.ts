@@ -1,0 +1,85 @@
+/** The engines' counts as telemetry: engines count from zero at every assignment, the process's counters only grow. */
+import type { Telemetry } from '../telemetry.ts';
+import type { Engine, EngineStats } from './engine.ts';
+
+/** What this needs of a partition. */
+interface Observed {
+  readonly engine: Pick<Engine, 'stats' | 'beginning' | 'position'>;
+  readonly endOffset: number;
+  readonly committedFrontierMs: number;
+}
+
+export class RollupMetrics {
+  readonly #telemetry: Telemetry;
+  /** What was counted so far of each partition's present engine. */
+  readonly #seen = new Map<number, { engine: unknown; stats: EngineStats | null }>();
+
+  constructor(telemetry: Telemetry) {
+    this.#telemetry = telemetry;
+  }
+
+  /** Gauges of partitions that are not ours any more disappear: their new owner shows them. */
+  assigned(partitions: ReadonlySet<number>): void {
+    const { lagRecords, openSeries, frontierSeconds } = this.#telemetry;
+    for (const partition of this.#seen.keys()) {
+      if (partitions.has(partition)) continue;
+      for (const gauge of [lagRecords, openSeries, frontierSeconds]) gauge.remove({ partition });
+      this.#seen.delete(partition);
+    }
+  }
+
+  /** Says what a person should know about how an engine began. */
+  beginning(partition: number, engine: Observed['engine']): void {
+    this.#seen.set(partition, { engine, stats: null });
+    const { log } = this.#telemetry;
+    const fields = { partition, offset: engine.position };
+    switch (engine.beginning) {
+      case 'truncated':
+        log.error(fields, 'the log lost records that open windows need: windows around the gap will be missing');
+        break;
+      case 'cold':
+        log.warn(fields, 'no commit and the log does not begin at its beginning: its first windows will be missing');
+        break;
+      case 'foreign':
+        log.warn(
+          fields,
+          'the commit of this group is not a checkpoint of the rollup: its first windows will be missing',
+        );
+        break;
+      case 'reconfigured':
+        log.info(fields, 'streams are new or changed: their windows start after what was received so far');
+        break;
+      default:
+        log.debug(fields, engine.beginning);
+    }
+  }
+
+  observe(partition: number, observed: Observed): void {
+    const seen = this.#seen.get(partition);
+    if (seen === undefined || seen.engine !== observed.engine) return;
+    const telemetry = this.#telemetry;
+    const stats = observed.engine.stats();
+    const before = seen.stats;
+    seen.stats = stats;
+    for (const [stream, now] of stats.streams) {
+      const last = before?.streams.get(stream);
+      telemetry.counted.inc({ stream }, now.counted - (last?.counted ?? 0));
+      telemetry.duplicates.inc({ stream }, now.duplicates - (last?.duplicates ?? 0));
+      telemetry.late.inc({ stream, kind: 'late' }, now.late - (last?.late ?? 0));
+      telemetry.late.inc({ stream, kind: 'straggler' }, now.straggler - (last?.straggler ?? 0));
+    }
+    for (const [window, closed] of stats.closed) {
+      telemetry.windowsClosed.inc({ window }, closed - (before?.closed.get(window) ?? 0));
+    }
+    const skipped = stats.unreadable + stats.unknownStream;
+    if (skipped > (before === null ? 0 : before.unreadable + before.unknownStream)) {
+      const fields = { partition, unreadable: stats.unreadable, unknownStream: stats.unknownStream };
+      telemetry.limited('warn', 'rollup-skipped', fields, 'the log holds records that no configured stream explains');
+    }
+    telemetry.lagRecords.set({ partition }, Math.max(0, observed.endOffset - stats.position));
+    telemetry.openSeries.set({ partition }, stats.openAccumulators);
+    if (Number.isFinite(observed.committedFrontierMs)) {
+      telemetry.frontierSeconds.set({ partition }, observed.committedFrontierMs / 1_000);
+    }
+  }
+}

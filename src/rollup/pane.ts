@@ -1,0 +1,235 @@
+/**
+ * What the engine holds of open windows: per window a cell for each series, per cell the aggregates of its metrics and
+ * what the row says about completeness. A cell is the same, whatever the order and grouping of `add` and `merge`.
+ *
+ * Duplicates are told apart in base panes only, and only while they are open: two readings of one series and millisecond,
+ * or of one named identity, fall into the same pane, and the first offset wins.
+ */
+import type { Row } from '../row.ts';
+import { Aggregate } from './aggregate.ts';
+import type { Level } from './window.ts';
+
+/** One set of tags of one stream, as long as any open window has a cell for it. */
+export interface Series {
+  readonly name: string;
+  readonly tags: Readonly<Record<string, string>>;
+  /** Cells in open windows. */
+  cells: number;
+}
+
+export class Cell {
+  readonly series: Series;
+  /** One for each metric of the stream; null = no value yet. */
+  readonly aggregates: (Aggregate | null)[];
+  /** Admitted readings. */
+  count = 0;
+  duplicates = 0;
+  /** Admitted readings that carried a sequence number, and the range of these numbers. */
+  sequences = 0;
+  minSequence = Number.POSITIVE_INFINITY;
+  maxSequence = Number.NEGATIVE_INFINITY;
+  /** Base pane only: the event times so far, ascending, as distances from the pane's start; and what came with each. */
+  #times: number[] = [];
+  #fingerprints: number[] = [];
+
+  constructor(series: Series, metrics: number) {
+    this.series = series;
+    this.aggregates = new Array<Aggregate | null>(metrics).fill(null);
+  }
+
+  /** Remembers an event time. Answers null when it is new, else the fingerprint that came with it first. */
+  remember(distanceMs: number, fingerprint: number): number | null {
+    const times = this.#times;
+    let at = times.length;
+    if (at > 0 && times[at - 1]! >= distanceMs) {
+      at = lowerBound(times, distanceMs);
+      if (times[at] === distanceMs) return this.#fingerprints[at]!;
+      times.splice(at, 0, distanceMs);
+      this.#fingerprints.splice(at, 0, fingerprint);
+      return null;
+    }
+    times.push(distanceMs);
+    this.#fingerprints.push(fingerprint);
+    return null;
+  }
+
+  /** The pane is closed: what tells duplicates apart is not needed any more. */
+  forget(): void {
+    this.#times = [];
+    this.#fingerprints = [];
+  }
+
+  add(metric: number, timeMs: number, value: number): void {
+    let aggregate = this.aggregates[metric]!;
+    if (aggregate === null) {
+      aggregate = new Aggregate();
+      this.aggregates[metric] = aggregate;
+    }
+    aggregate.add(timeMs, value);
+  }
+
+  addSequence(sequence: number): void {
+    this.sequences++;
+    if (sequence < this.minSequence) this.minSequence = sequence;
+    if (sequence > this.maxSequence) this.maxSequence = sequence;
+  }
+
+  merge(other: Cell): void {
+    for (let i = 0; i < other.aggregates.length; i++) {
+      const part = other.aggregates[i]!;
+      if (part === null) continue;
+      const whole = this.aggregates[i] ?? new Aggregate();
+      whole.merge(part);
+      this.aggregates[i] = whole;
+    }
+    this.count += other.count;
+    this.duplicates += other.duplicates;
+    this.sequences += other.sequences;
+    if (other.minSequence < this.minSequence) this.minSequence = other.minSequence;
+    if (other.maxSequence > this.maxSequence) this.maxSequence = other.maxSequence;
+  }
+
+  /**
+   * Numbers between the smallest and the largest sequence number that did not arrive. A device that starts again from 0
+   * within the window makes this large; numbers that were used twice make it smaller, never negative.
+   */
+  get missing(): number {
+    return this.sequences === 0 ? 0 : Math.max(0, this.maxSequence - this.minSequence + 1 - this.sequences);
+  }
+
+  /** One row for each metric that has a value; a stream without metrics has one row with the count. */
+  rows(window: OpenWindow, rows: Row[]): void {
+    const { stream, metrics } = window;
+    const { duplicates, missing } = this;
+    const { tags } = this.series;
+    const { startMs, endMs } = window;
+    const label = window.level.label!;
+    if (metrics.length === 0) {
+      if (this.count === 0) return;
+      rows.push({
+        stream,
+        metric: '',
+        window: label,
+        startMs,
+        endMs,
+        tags,
+        count: this.count,
+        ...NO_STATISTICS,
+        duplicates,
+        missing,
+        rev: 0,
+      });
+      return;
+    }
+    for (let i = 0; i < metrics.length; i++) {
+      const aggregate = this.aggregates[i]!;
+      if (aggregate === null) continue;
+      const s = aggregate.statistics();
+      rows.push({
+        stream,
+        metric: metrics[i]!,
+        window: label,
+        startMs,
+        endMs,
+        tags,
+        count: aggregate.count,
+        sum: s.sum,
+        mean: s.mean,
+        min: s.min,
+        max: s.max,
+        stddev: s.stddev,
+        first: s.first,
+        last: s.last,
+        p50: s.p50,
+        p95: s.p95,
+        p99: s.p99,
+        duplicates,
+        missing,
+        rev: 0,
+      });
+    }
+  }
+}
+
+const NO_STATISTICS = {
+  sum: null,
+  mean: null,
+  min: null,
+  max: null,
+  stddev: null,
+  first: null,
+  last: null,
+  p50: null,
+  p95: null,
+  p99: null,
+} as const;
+
+export class OpenWindow {
+  readonly stream: string;
+  readonly metrics: readonly string[];
+  readonly level: Level;
+  readonly startMs: number;
+  readonly endMs: number;
+  /** False: only there to be merged into its parents. */
+  readonly emitted: boolean;
+  /** The open windows that this one is merged into when it closes. */
+  readonly parents: readonly OpenWindow[];
+  /** Offset of the first reading that counts here, and the watermark just before it. */
+  readonly minOffset: number;
+  readonly watermarkBeforeMs: number;
+  readonly cells = new Map<Series, Cell>();
+  /** Base pane of a stream with named identities: identity -> fingerprint of the first reading. */
+  readonly #identities = new Map<string, number>();
+
+  constructor(fields: Omit<OpenWindow, 'cells' | 'cell' | 'merge' | 'remember'>) {
+    this.stream = fields.stream;
+    this.metrics = fields.metrics;
+    this.level = fields.level;
+    this.startMs = fields.startMs;
+    this.endMs = fields.endMs;
+    this.emitted = fields.emitted;
+    this.parents = fields.parents;
+    this.minOffset = fields.minOffset;
+    this.watermarkBeforeMs = fields.watermarkBeforeMs;
+  }
+
+  /** The cell of a series, made if there is none yet. */
+  cell(series: Series): Cell {
+    let cell = this.cells.get(series);
+    if (cell === undefined) {
+      cell = new Cell(series, this.metrics.length);
+      this.cells.set(series, cell);
+      series.cells++;
+    }
+    return cell;
+  }
+
+  /** Takes the cell of a closed part; `own`: it may be kept as ours. Answers whether it was kept. */
+  merge(cell: Cell, own: boolean): boolean {
+    if (own && !this.cells.has(cell.series)) {
+      this.cells.set(cell.series, cell);
+      return true;
+    }
+    this.cell(cell.series).merge(cell);
+    return false;
+  }
+
+  /** Remembers a named identity. Answers null when it is new, else the fingerprint that came with it first. */
+  remember(identity: string, fingerprint: number): number | null {
+    const first = this.#identities.get(identity);
+    if (first !== undefined) return first;
+    this.#identities.set(identity, fingerprint);
+    return null;
+  }
+}
+
+function lowerBound(ascending: readonly number[], value: number): number {
+  let low = 0;
+  let high = ascending.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (ascending[middle]! < value) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}

@@ -1,0 +1,78 @@
+/** What one engine holds of one stream: its levels, its open windows, the series in them, and counts for telemetry. */
+
+import { seriesName } from '../reading.ts';
+import type { Stream } from '../stream.ts';
+import type { OpenWindow, Series } from './pane.ts';
+import type { CountableReading } from './record.ts';
+import { type Level, planLevels } from './window.ts';
+
+/** Readings of this stream, each in exactly one of these; `conflicts` is a part of `duplicates`. */
+export interface StreamStats {
+  counted: number;
+  duplicates: number;
+  /** Duplicates that carried other values than the reading that was counted. */
+  conflicts: number;
+  late: number;
+  straggler: number;
+  /** On time, but for windows that are durable already or whose beginning is not in the log. */
+  outOfReach: number;
+}
+
+export class StreamState {
+  readonly stream: Stream;
+  readonly hash: string;
+  readonly base: Level;
+  readonly largestMs: number;
+  /** S of this stream. */
+  completeAfterMs = Number.NEGATIVE_INFINITY;
+  readonly series = new Map<string, Series>();
+  readonly stats: StreamStats = { counted: 0, duplicates: 0, conflicts: 0, late: 0, straggler: 0, outOfReach: 0 };
+  readonly #windows = new Map<Level, Map<number, OpenWindow>>();
+  /** The pane of the last reading: nearly always that of the next one too. */
+  lastPaneMs = Number.NaN;
+  lastPane: OpenWindow | null = null;
+
+  constructor(stream: Stream, hash: string) {
+    this.stream = stream;
+    this.hash = hash;
+    this.base = planLevels(stream.windows);
+    this.largestMs = Math.max(...stream.windows.map((window) => window.sizeMs));
+  }
+
+  seriesOf(reading: CountableReading): Series {
+    const name = seriesName(reading.tags);
+    let series = this.series.get(name);
+    if (series === undefined) {
+      series = { name, tags: reading.tags, cells: 0 };
+      this.series.set(name, series);
+    }
+    return series;
+  }
+
+  /** A cell of this series is gone. */
+  release(series: Series): void {
+    series.cells--;
+    if (series.cells === 0) this.series.delete(series.name);
+  }
+
+  window(level: Level, startMs: number): OpenWindow | undefined {
+    return this.#windows.get(level)?.get(startMs);
+  }
+
+  setWindow(window: OpenWindow): void {
+    let starts = this.#windows.get(window.level);
+    if (starts === undefined) {
+      starts = new Map();
+      this.#windows.set(window.level, starts);
+    }
+    starts.set(window.startMs, window);
+  }
+
+  deleteWindow(window: OpenWindow): void {
+    this.#windows.get(window.level)?.delete(window.startMs);
+    if (this.lastPane === window) {
+      this.lastPane = null;
+      this.lastPaneMs = Number.NaN;
+    }
+  }
+}

@@ -1,0 +1,334 @@
+/**
+ * Reads rows out of the embedded store's files, while another thread or process appends to them. A reader takes no lock
+ * and changes nothing. What it knows of a file (where its blocks are, which series they hold) is kept for the next query
+ * and only added to, since whole blocks never change.
+ */
+import type { FileHandle } from 'node:fs/promises';
+import { messageOf } from '../errors.ts';
+import type { Row, RowQuery } from '../row.ts';
+import type { WindowSize } from '../stream.ts';
+import type { Telemetry } from '../telemetry.ts';
+import { decodeGroup, groupEnd, type Series } from './block.ts';
+import { type Block, extendScan, type FileScan, newScan, type OpenFile, readAt } from './rowfile.ts';
+import { listFiles, periodMs } from './shelf.ts';
+import { readSlices, type SliceSource } from './slices.ts';
+
+/** Files whose blocks are remembered between queries: about a megabyte each for a thousand series. */
+const MAX_REMEMBERED_FILES = 16;
+const MAX_OPEN_FILES = 8;
+/** Blocks read at the same time. */
+const READ_AHEAD = 16;
+
+/** The files of one period, in the order in which they were written. */
+interface Period {
+  readonly startMs: number;
+  readonly endMs: number;
+  readonly paths: readonly string[];
+}
+
+interface Remembered {
+  readonly inode: number;
+  readonly scan: FileScan;
+  /** The last of the queries that extend the scan: one after the other. */
+  extended: Promise<void>;
+}
+
+export class FileReader {
+  readonly #folder: string;
+  readonly #telemetry: Telemetry;
+  readonly #openFile: OpenFile;
+  /** By path, the most recently used last. */
+  readonly #remembered = new Map<string, Remembered>();
+
+  constructor(folder: string, telemetry: Telemetry, openFile: OpenFile) {
+    this.#folder = folder;
+    this.#telemetry = telemetry;
+    this.#openFile = openFile;
+  }
+
+  async *read(query: RowQuery, window: WindowSize): AsyncGenerator<Row[]> {
+    const periods = new Map<number, string[]>();
+    for (const { periodStartMs, path } of await listFiles(this.#folder, window.label)) {
+      if (periodStartMs >= query.toMs || periodStartMs + periodMs(window) <= query.fromMs) continue;
+      const paths = periods.get(periodStartMs);
+      if (paths) paths.push(path);
+      else periods.set(periodStartMs, [path]);
+    }
+    const list = [...periods].map(([startMs, paths]) => ({ startMs, endMs: startMs + periodMs(window), paths }));
+    yield* this.#readPeriods(query, window, list);
+  }
+
+  /** The rows of one file that is written anew each time. */
+  async *readWhole(query: RowQuery, window: WindowSize, path: string): AsyncGenerator<Row[]> {
+    this.#remembered.delete(path);
+    yield* this.#readPeriods(query, window, [{ startMs: 0, endMs: Number.POSITIVE_INFINITY, paths: [path] }]);
+  }
+
+  async *#readPeriods(query: RowQuery, window: WindowSize, periods: readonly Period[]): AsyncGenerator<Row[]> {
+    const session = new Session(query, window, periods, this.#openFile, this);
+    try {
+      yield* readSlices(query, window, session);
+    } finally {
+      await session.close();
+    }
+  }
+
+  /** What is known of an open file, brought up to date. */
+  async scan(path: string, file: FileHandle): Promise<FileScan> {
+    const { ino: inode } = await file.stat();
+    let entry = this.#remembered.get(path);
+    if (entry?.inode !== inode) entry = { inode, scan: newScan(), extended: Promise.resolve() };
+    this.#remembered.delete(path);
+    this.#remembered.set(path, entry);
+    for (const oldest of this.#remembered.keys()) {
+      if (this.#remembered.size <= MAX_REMEMBERED_FILES) break;
+      this.#remembered.delete(oldest);
+    }
+    const { scan } = entry;
+    entry.extended = entry.extended.catch(() => {}).then(() => this.#extend(path, file, scan));
+    await entry.extended;
+    return scan;
+  }
+
+  async #extend(path: string, file: FileHandle, scan: FileScan): Promise<void> {
+    const before = scan.damagedBytes;
+    await extendScan(scan, file);
+    if (scan.damagedBytes > before) this.damaged(path, scan.damagedBytes - before);
+  }
+
+  forget(path: string): void {
+    this.#remembered.delete(path);
+  }
+
+  damaged(path: string, bytes: number): void {
+    this.#telemetry.limited('error', `damaged ${path}`, { path, bytes }, 'a file of rows is damaged; rows are missing');
+  }
+}
+
+interface OpenPart {
+  readonly file: FileHandle;
+  readonly scan: FileScan;
+  /** By id: the series that match the query. */
+  readonly wanted: (Wanted | undefined)[];
+  /** Their ids, ascending. */
+  readonly wantedIds: number[];
+}
+
+interface Wanted {
+  readonly series: Series;
+  /** The same for the same series in every file of this session. */
+  readonly number: number;
+}
+
+interface Piece {
+  readonly path: string;
+  readonly part: OpenPart;
+  readonly block: Block;
+  /** First and last of neighbouring groups. */
+  readonly spans: readonly [first: number, last: number][];
+  readonly isLast: boolean;
+}
+
+/** One query: files open, slices read from them. */
+class Session implements SliceSource {
+  readonly #query: RowQuery;
+  readonly #window: WindowSize;
+  readonly #periods: readonly Period[];
+  readonly #openFile: OpenFile;
+  readonly #reader: FileReader;
+  readonly #parts = new Map<string, OpenPart | null>();
+  readonly #numbers = new Map<string, number>();
+
+  constructor(query: RowQuery, window: WindowSize, periods: readonly Period[], openFile: OpenFile, reader: FileReader) {
+    this.#query = query;
+    this.#window = window;
+    this.#periods = periods;
+    this.#openFile = openFile;
+    this.#reader = reader;
+  }
+
+  async rows(fromMs: number, toMs: number, maxRows: number): Promise<Row[] | null> {
+    const byPlace = new Map<string, Row>();
+    for (const period of this.#periods) {
+      if (period.endMs <= fromMs || period.startMs >= toMs) continue;
+      const pieces = await this.#pieces(period, fromMs, toMs);
+      if (estimate(pieces) > maxRows) return null;
+      for (let i = 0; i < pieces.length; i += READ_AHEAD) {
+        const ahead = pieces.slice(i, i + READ_AHEAD);
+        const bytes = await Promise.all(ahead.map(readPiece));
+        for (const [k, piece] of ahead.entries()) this.#take(piece, bytes[k]!, fromMs, toMs, byPlace);
+        if (byPlace.size > maxRows) return null;
+      }
+    }
+    return [...byPlace.values()];
+  }
+
+  async edge(fromMs: number, toMs: number, edge: 'oldest' | 'newest'): Promise<number | null> {
+    const periods = edge === 'oldest' ? this.#periods : [...this.#periods].reverse();
+    for (const period of periods) {
+      if (period.endMs <= fromMs || period.startMs >= toMs) continue;
+      const pieces = await this.#pieces(period, fromMs, toMs);
+      if (pieces.length === 0) continue;
+      return edge === 'oldest'
+        ? pieces.reduce((least, { block }) => Math.min(least, Math.max(fromMs, block.minStartMs)), toMs)
+        : pieces.reduce((most, { block }) => Math.max(most, Math.min(toMs - 1, block.maxStartMs)), fromMs);
+    }
+    return null;
+  }
+
+  async close(): Promise<void> {
+    for (const part of this.#parts.values()) await part?.file.close();
+    this.#parts.clear();
+  }
+
+  /** What has to be read for this slice, in the order of writing. */
+  async #pieces(period: Period, fromMs: number, toMs: number): Promise<Piece[]> {
+    const pieces: Piece[] = [];
+    for (const path of period.paths) {
+      const part = await this.#part(path);
+      if (part === null || part.wantedIds.length === 0) continue;
+      const { blocks } = part.scan;
+      for (const block of blocks) {
+        if (block.minStartMs >= toMs || block.maxStartMs < fromMs) continue;
+        const spans = spansOf(block, part.wantedIds);
+        if (spans.length > 0) pieces.push({ path, part, block, spans, isLast: block === blocks.at(-1) });
+      }
+    }
+    return pieces;
+  }
+
+  async #part(path: string): Promise<OpenPart | null> {
+    const known = this.#parts.get(path);
+    if (known !== undefined) return known;
+    if (this.#parts.size >= MAX_OPEN_FILES) {
+      const [oldest, part] = this.#parts.entries().next().value!;
+      this.#parts.delete(oldest);
+      await part?.file.close();
+    }
+    const part = await this.#openPart(path);
+    this.#parts.set(path, part);
+    return part;
+  }
+
+  /** Null when the file was deleted to make room. */
+  async #openPart(path: string): Promise<OpenPart | null> {
+    let file: FileHandle;
+    try {
+      file = await this.#openFile(path, 'r');
+    } catch (thrown) {
+      if ((thrown as NodeJS.ErrnoException).code === 'ENOENT') return null;
+      throw thrown;
+    }
+    try {
+      const scan = await this.#reader.scan(path, file);
+      const wanted: (Wanted | undefined)[] = [];
+      const wantedIds: number[] = [];
+      scan.series.forEach((series, id) => {
+        if (!series || !this.#matches(series)) return;
+        wanted[id] = { series, number: this.#numberOf(series) };
+        wantedIds.push(id);
+      });
+      return { file, scan, wanted, wantedIds };
+    } catch (thrown) {
+      await file.close();
+      throw thrown;
+    }
+  }
+
+  #take(piece: Piece, bytes: readonly Buffer[], fromMs: number, toMs: number, byPlace: Map<string, Row>): void {
+    const { block, part } = piece;
+    piece.spans.forEach(([first, last], i) => {
+      const start = block.groupOffset[first]!;
+      for (let group = first; group <= last; group++) {
+        const of = bytes[i]!.subarray(block.groupOffset[group]! - start, groupEnd(block, group) - start);
+        const whole = decodeGroup(
+          block,
+          group,
+          of,
+          this.#window,
+          (id) => part.wanted[id]?.series,
+          (row, id) => {
+            if (row.startMs >= fromMs && row.startMs < toMs)
+              byPlace.set(`${part.wanted[id]!.number} ${row.startMs}`, row);
+          },
+        );
+        // The last block may be an append that has not finished; it will be read again.
+        if (!whole) {
+          this.#reader.forget(piece.path);
+          if (!piece.isLast) this.#reader.damaged(piece.path, of.length);
+        }
+      }
+    });
+  }
+
+  #matches(series: Series): boolean {
+    const { stream, metric, tags } = this.#query;
+    if (series.stream !== stream || (metric !== undefined && series.metric !== metric)) return false;
+    for (const [name, value] of Object.entries(tags ?? {})) {
+      if (!Object.hasOwn(series.tags, name) || series.tags[name] !== value) return false;
+    }
+    return true;
+  }
+
+  #numberOf(series: Series): number {
+    const number = this.#numbers.get(series.text) ?? this.#numbers.size;
+    this.#numbers.set(series.text, number);
+    return number;
+  }
+}
+
+/** About how many rows of these blocks match. */
+function estimate(pieces: readonly Piece[]): number {
+  return pieces.reduce(
+    (sum, { block, part }) => sum + (block.rowCount * part.wantedIds.length) / part.scan.series.length,
+    0,
+  );
+}
+
+function readPiece({ part, block, spans }: Piece): Promise<Buffer[]> {
+  const rows = block.offset + block.headBytes;
+  return Promise.all(
+    spans.map(([first, last]) => {
+      const start = block.groupOffset[first]!;
+      return readAt(part.file, rows + start, groupEnd(block, last) - start);
+    }),
+  );
+}
+
+/** Groups closer than this are read in one go. */
+const MAX_GAP_GROUPS = 4;
+
+/** The groups that may hold rows of these series: both lists ascend, so one pass finds them. */
+export function spansOf(block: Block, ids: readonly number[]): [first: number, last: number][] {
+  const { groupSeries } = block;
+  const spans: [number, number][] = [];
+  let i = lowerBound(ids, groupSeries[0]!);
+  for (let group = 0; group < groupSeries.length && i < ids.length; group++) {
+    // The series of the next group's first row may begin in this one.
+    const upTo = group + 1 < groupSeries.length ? groupSeries[group + 1]! : Number.POSITIVE_INFINITY;
+    if (ids[i]! > upTo) continue;
+    const last = spans.at(-1);
+    if (last && group - last[1] <= MAX_GAP_GROUPS) last[1] = group;
+    else spans.push([group, group]);
+    while (i < ids.length && ids[i]! < upTo) i++;
+  }
+  return spans;
+}
+
+function lowerBound(ids: readonly number[], id: number): number {
+  let low = 0;
+  let high = ids.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (ids[middle]! < id) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/** A thrown value in a sentence. */
+export function ioMessage(thrown: unknown, folder: string): string {
+  const code = (thrown as NodeJS.ErrnoException).code;
+  if (code === 'ENOSPC' || code === 'EDQUOT') return `no space left on the disk that holds ${folder}`;
+  return `${folder}: ${messageOf(thrown)}`;
+}

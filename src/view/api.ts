@@ -1,0 +1,250 @@
+/**
+ * The routes under `/api/v1`. All read, except requeue. A bad parameter is a 400 that names the field, its value and what is
+ * expected; a store or a log that cannot answer is a 503; each of the two costly answers has a limit (429, 503).
+ */
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { type Failure, messageOf } from '../errors.ts';
+import { parseWindow, type Stream } from '../stream.ts';
+import { DEVICE_ORDERS } from './board.ts';
+import type { DeadLetter, Feed } from './feed.ts';
+import { mayChange } from './guard.ts';
+import type { LiveHub, Watch } from './live.ts';
+import type { Observer } from './overview.ts';
+import { type BadParameter, ParameterReader, readRowQuery } from './query.ts';
+import { encodeRow, streamRows } from './rows.ts';
+
+export const MAX_ROW_STREAMS = 8;
+const MAX_DEVICES_PER_PAGE = 500;
+const MAX_RUNNING_ROWS = 10_000;
+const MAX_DEAD_LETTERS = 500;
+/** Of a payload in a list; one by its id comes whole. */
+const PREVIEW_BYTES = 2_048;
+
+export interface ApiParts {
+  readonly feed: Feed;
+  readonly observer: Observer;
+  readonly hub: LiveHub;
+  readonly token: string | null;
+}
+
+export function addApi(app: FastifyInstance, { feed, observer, hub, token }: ApiParts): void {
+  let rowStreams = 0;
+
+  app.get('/api/v1/status', async (request) => {
+    const reader = new ParameterReader(request.query);
+    check(reader.bad());
+    return { ...observer.overview(), history: observer.history() };
+  });
+
+  app.get('/api/v1/streams', async (request) => {
+    check(new ParameterReader(request.query).bad());
+    const rates = observer.ratesBy('millrace_accepted_total');
+    const late = observer.totalsBy('millrace_late_total');
+    const duplicates = observer.totalsBy('millrace_duplicates_total');
+    const counted = observer.totalsBy('millrace_counted_total');
+    const streams = feed.board.streams().map((view) => ({
+      ...describe(feed.streams[view.name]!),
+      ...view,
+      ratePerSecond: rates[view.name] ?? 0,
+      counted: counted[view.name] ?? 0,
+      late: late[view.name] ?? 0,
+      duplicates: duplicates[view.name] ?? 0,
+    }));
+    return { streams, refusedWithoutStream: feed.board.strays() };
+  });
+
+  app.get('/api/v1/devices', async (request) => {
+    const reader = new ParameterReader(request.query);
+    const search = reader.text('search', 200);
+    const stream = reader.stream(feed.streams, false);
+    const order = reader.oneOf('order', DEVICE_ORDERS, 'name');
+    const limit = reader.integer('limit', 100, 1, MAX_DEVICES_PER_PAGE);
+    const offset = reader.integer('offset', 0, 0, 10_000_000);
+    check(reader.bad());
+    const query = {
+      order,
+      limit,
+      offset,
+      ...(search ? { search } : undefined),
+      ...(stream ? { stream: stream.name } : undefined),
+    };
+    return { offset, limit, ...feed.board.list(query, observer.nowMs()) };
+  });
+
+  app.get('/api/v1/rows', async (request, reply) => {
+    const read = readRowQuery(request.query, feed.streams);
+    if ('bad' in read) throw new BadRequest(read.bad);
+    if (rowStreams >= MAX_ROW_STREAMS) {
+      reply.header('retry-after', '1');
+      throw new Refused(
+        429,
+        'BUSY',
+        `${MAX_ROW_STREAMS} answers with rows are being sent already; ask again when one has ended.`,
+      );
+    }
+    rowStreams++;
+    let ended = false;
+    const body = await streamRows(feed.rows(read.query), () => {
+      if (!ended) rowStreams--;
+      ended = true;
+    }).catch((thrown) => {
+      throw new Refused(503, 'STORE_UNAVAILABLE', `The store cannot answer: ${messageOf(thrown)}`);
+    });
+    return reply.type('application/x-ndjson').send(body);
+  });
+
+  app.get('/api/v1/running', async (request, reply) => {
+    const reader = new ParameterReader(request.query);
+    const stream = reader.stream(feed.streams, true);
+    const window = reader.window(stream, false);
+    const tags = reader.series();
+    const metric = reader.metric(stream);
+    const limit = reader.integer('limit', 1_000, 1, MAX_RUNNING_ROWS);
+    check(reader.bad());
+    const query = { stream: stream!.name, limit, ...optional({ window, tags, metric }) };
+    const rows = await feed.running(query).catch((thrown) => {
+      throw new Refused(503, 'ROLLUP_UNAVAILABLE', `The open windows cannot be read: ${messageOf(thrown)}`);
+    });
+    const lines = rows.slice(0, limit).map((row) => `${encodeRow(row)}\n`);
+    return reply.type('application/x-ndjson').send(lines.join(''));
+  });
+
+  app.get('/api/v1/deadletters', async (request) => {
+    const reader = new ParameterReader(request.query);
+    const limit = reader.integer('limit', 50, 1, MAX_DEAD_LETTERS);
+    const sinceMs = reader.time('since', 0);
+    check(reader.bad());
+    const letters = unwrap(await feed.deadLetters({ limit, sinceMs }));
+    return { requeue: token !== null, deadLetters: letters.map((letter) => showLetter(letter, PREVIEW_BYTES)) };
+  });
+
+  app.get<{ Params: { id: string } }>('/api/v1/deadletters/:id', async (request) => {
+    check(new ParameterReader(request.query).bad());
+    const letter = unwrap(await feed.deadLetter(letterId(request.params.id)));
+    if (!letter) throw new Refused(404, 'NOT_FOUND', `There is no dead letter ${request.params.id}.`);
+    return showLetter(letter, Number.POSITIVE_INFINITY);
+  });
+
+  app.post<{ Params: { id: string } }>('/api/v1/deadletters/:id/requeue', async (request, reply) => {
+    const permission = mayChange(token, request.headers.authorization);
+    if (!permission.allowed) {
+      if (permission.status === 401) reply.header('www-authenticate', 'Bearer realm="millrace"');
+      throw new Refused(permission.status, permission.status === 403 ? 'READ_ONLY' : 'TOKEN', permission.reason);
+    }
+    const requeued = unwrap(await feed.requeue(letterId(request.params.id)));
+    if (!requeued) throw new Refused(404, 'NOT_FOUND', `There is no dead letter ${request.params.id}.`);
+    if (requeued.kind === 'accepted') return { result: 'accepted', readings: requeued.readings };
+    const { code, reason, field } = requeued.refusal;
+    return { result: 'refused', code, reason, field };
+  });
+
+  app.get('/api/v1/live', (request: FastifyRequest, reply: FastifyReply) => {
+    const reader = new ParameterReader(request.query);
+    const stream = reader.stream(feed.streams, false);
+    const window = reader.window(stream, stream !== undefined);
+    const tags = reader.series();
+    const metric = reader.metric(stream);
+    check(reader.bad());
+    if (hub.full) {
+      reply.header('retry-after', '5');
+      throw new Refused(
+        503,
+        'BUSY',
+        'As many live pages as allowed are open already; close one, or use /api/v1/status.',
+      );
+    }
+    let watch: Watch | null = null;
+    if (stream && window !== undefined) {
+      const everyMs = parseWindow(window)?.everyMs ?? 10_000;
+      watch = { stream: stream.name, window, everyMs, ...optional({ tags, metric }) };
+    }
+    reply.hijack();
+    hub.attach(reply.raw, watch, JSON.stringify(observer.overview()));
+  });
+}
+
+/** An answer other than 200, thrown in a handler and caught by the error handler below. */
+export class Refused extends Error {
+  readonly statusCode: number;
+  readonly code: string;
+  constructor(statusCode: number, code: string, message: string) {
+    super(message);
+    this.statusCode = statusCode;
+    this.code = code;
+  }
+  body(): object {
+    return { error: { code: this.code, message: this.message } };
+  }
+}
+
+export class BadRequest extends Refused {
+  readonly parameter: BadParameter;
+  constructor(parameter: BadParameter) {
+    super(400, 'BAD_PARAMETER', `${parameter.field} is "${parameter.value}", expected ${parameter.expected}`);
+    this.parameter = parameter;
+  }
+  override body(): object {
+    return { error: { code: this.code, message: this.message, ...this.parameter } };
+  }
+}
+
+function check(bad: BadParameter | null): void {
+  if (bad) throw new BadRequest(bad);
+}
+
+function unwrap<T>(outcome: { ok: true; value: T } | { ok: false; failure: Failure }): T {
+  if (outcome.ok) return outcome.value;
+  throw new Refused(503, outcome.failure.code, outcome.failure.message);
+}
+
+function letterId(id: string): string {
+  if (/^[A-Za-z0-9._-]{1,100}$/.test(id)) return id;
+  throw new BadRequest({ field: 'id', value: id.slice(0, 100), expected: 'the id of a dead letter, as in the list' });
+}
+
+function optional<T extends object>(fields: T): { [K in keyof T]?: NonNullable<T[K]> } {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as {
+    [K in keyof T]?: NonNullable<T[K]>;
+  };
+}
+
+function describe(stream: Stream): object {
+  return {
+    topic: stream.topic.text,
+    format: stream.format,
+    key: stream.key,
+    metrics: stream.metrics,
+    windows: stream.windows,
+    hasSchema: stream.schema !== null,
+    hasSequence: stream.sequence !== null,
+  };
+}
+
+function showLetter({ id, receivedMs, refusal }: DeadLetter, maxBytes: number): object {
+  const bytes = Buffer.from(refusal.payload);
+  const shown = bytes.subarray(0, Math.min(bytes.length, maxBytes));
+  return {
+    id,
+    receivedMs,
+    code: refusal.code,
+    reason: refusal.reason,
+    field: refusal.field,
+    stream: refusal.stream,
+    topic: refusal.topic,
+    client: refusal.client,
+    bytes: bytes.length,
+    /** Null when it is not text. */
+    text: asText(shown, shown.length < bytes.length),
+    base64: shown.toString('base64'),
+    whole: shown.length === bytes.length,
+  };
+}
+
+/** A cut in the middle of a character (at most 3 bytes) does not make text something else. */
+function asText(bytes: Buffer, cut: boolean): string | null {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes, { stream: cut });
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,387 @@
+/**
+ * The board: what each device did last, in memory, bounded, for people to look at.
+ *
+ * Called by the pipeline for every accepted reading and every refusal, on the thread that acknowledges devices: so one
+ * map look-up and a few assignments a reading, and no allocation once a device is known. It keeps the last reading's
+ * `tags` and `values` as they are: callers must not change them afterwards.
+ * Nothing here is a promise: the exact numbers are in the rows. Memory: at most `maxDevices` entries of about 1 KiB;
+ * the readings of further devices are counted, not listed.
+ */
+import type { Reading, Refusal, RefusalCode } from '../reading.ts';
+import { seriesName } from '../reading.ts';
+import { matchTopic, type Stream } from '../stream.ts';
+
+export const MAX_DEVICES = 50_000;
+/** Share of the entries that devices may take which never sent an accepted reading. */
+const MAX_REFUSED_ONLY_SHARE = 0.1;
+/** When the board is full, devices not seen for this long make room. */
+const FORGET_AFTER_MS = 3_600_000;
+const FORGET_EVERY_MS = 10_000;
+/** A counter that falls by more than this began anew; by less, a reading was overtaken. */
+const RESTART_DISTANCE = 1_000;
+const SILENT_AT_LEAST_MS = 30_000;
+const SILENT_INTERVALS = 5;
+/** The clock of a device whose stamps differ by more than this is called wrong. */
+export const SKEW_LIMIT_MS = 30_000;
+const REORDER_AT_MOST_EVERY_MS = 1_000;
+const SMALL_LIST = 2_000;
+const SMOOTHING = 1 / 8;
+
+export const DEVICE_ORDERS = ['name', 'seen', 'refusals', 'missing', 'skew'] as const;
+export type DeviceOrder = (typeof DEVICE_ORDERS)[number];
+
+export interface DeviceQuery {
+  /** Case-insensitive part of the key or of a tag's value. */
+  readonly search?: string;
+  readonly stream?: string;
+  readonly order?: DeviceOrder;
+  readonly limit: number;
+  readonly offset: number;
+}
+
+/** One device as it is shown. */
+export interface DeviceView {
+  readonly stream: string;
+  readonly key: string;
+  readonly tags: Readonly<Record<string, string>>;
+  readonly values: Readonly<Record<string, number>>;
+  /** What to ask `/api/v1/rows` for. */
+  readonly series: string;
+  /** Event time and received stamp of the last accepted reading; null when there was none. */
+  readonly timeMs: number | null;
+  readonly receivedMs: number | null;
+  readonly readings: number;
+  readonly sequence: number | null;
+  /** Sequence numbers skipped since this process started, and in how many gaps. */
+  readonly missing: number;
+  readonly gaps: number;
+  readonly restarts: number;
+  /** Smoothed received stamp minus event time. */
+  readonly skewMs: number;
+  /** Nothing for much longer than this device's usual interval. */
+  readonly silent: boolean;
+  readonly refusals: number;
+  readonly lastRefusal: { readonly code: RefusalCode; readonly reason: string; readonly receivedMs: number } | null;
+}
+
+export interface StreamView {
+  readonly name: string;
+  readonly devices: number;
+  readonly accepted: number;
+  readonly refused: number;
+  readonly refusedBy: Readonly<Partial<Record<RefusalCode, number>>>;
+  readonly lastReceivedMs: number | null;
+  /** Readings of devices that the board had no room for. */
+  readonly unlisted: number;
+}
+
+export interface BoardSummary {
+  readonly devices: number;
+  readonly silent: number;
+  readonly skewed: number;
+  readonly gapped: number;
+  readonly refusing: number;
+  readonly unlisted: number;
+  /** One example of each, for sentences. */
+  readonly examples: { readonly skewed?: string; readonly silent?: string; readonly gapped?: string };
+}
+
+class Device {
+  readonly stream: string;
+  readonly key: string;
+  readonly sortKey: string;
+  haystack: string;
+  tags: Readonly<Record<string, string>>;
+  values: Readonly<Record<string, number>> = NO_VALUES;
+  timeMs = 0;
+  receivedMs = 0;
+  readings = 0;
+  sequence = -1;
+  missing = 0;
+  gaps = 0;
+  restarts = 0;
+  skewMs = 0;
+  intervalMs = 0;
+  refusals = 0;
+  lastRefusal: DeviceView['lastRefusal'] = null;
+  /** Changed since `changes` last looked. */
+  changed = true;
+
+  constructor(stream: string, key: string, tags: Readonly<Record<string, string>>) {
+    this.stream = stream;
+    this.key = key;
+    this.tags = tags;
+    this.sortKey = `${sortable(key)}\0${stream}`;
+    this.haystack = haystackOf(key, tags);
+  }
+
+  lastSeenMs(): number {
+    return Math.max(this.receivedMs, this.lastRefusal?.receivedMs ?? 0);
+  }
+
+  silent(nowMs: number): boolean {
+    if (this.readings < 2) return false;
+    return nowMs - this.receivedMs > Math.max(SILENT_AT_LEAST_MS, SILENT_INTERVALS * this.intervalMs);
+  }
+}
+
+const NO_VALUES: Readonly<Record<string, number>> = Object.freeze({});
+const NO_TAGS: Readonly<Record<string, string>> = Object.freeze({});
+
+class StreamEntry {
+  readonly stream: Stream;
+  readonly devices = new Map<string, Device>();
+  accepted = 0;
+  refused = 0;
+  unlisted = 0;
+  lastReceivedMs = 0;
+  readonly refusedBy = new Map<RefusalCode, number>();
+  constructor(stream: Stream) {
+    this.stream = stream;
+  }
+}
+
+export class Board {
+  readonly #maxDevices: number;
+  readonly #streams = new Map<string, StreamEntry>();
+  #devices = 0;
+  #refusedOnly = 0;
+  /** Refusals that belong to no stream, by reason: topics that nothing matches. */
+  readonly #strays = new Map<RefusalCode, number>();
+  #forgotAtMs = Number.NEGATIVE_INFINITY;
+  #membership = 0;
+  #turn = 0;
+  #ordered: { membership: number; atMs: number; devices: Device[] } = { membership: -1, atMs: 0, devices: [] };
+
+  constructor(streams: Readonly<Record<string, Stream>>, options: { maxDevices?: number } = {}) {
+    this.#maxDevices = options.maxDevices ?? MAX_DEVICES;
+    for (const stream of Object.values(streams)) this.#streams.set(stream.name, new StreamEntry(stream));
+  }
+
+  /** The hot one: after the reading was accepted. */
+  accepted(reading: Reading, receivedMs: number): void {
+    const entry = this.#streams.get(reading.stream);
+    if (entry === undefined) return;
+    entry.accepted++;
+    entry.lastReceivedMs = receivedMs;
+    let device = entry.devices.get(reading.key);
+    if (device === undefined) {
+      const admitted = this.#admit(entry, reading.key, reading.tags, receivedMs, false);
+      if (admitted === null) {
+        entry.unlisted++;
+        return;
+      }
+      device = admitted;
+    }
+    const skewMs = receivedMs - reading.timeMs;
+    if (device.readings === 0) {
+      if (device.refusals > 0) {
+        this.#refusedOnly--;
+        device.haystack = haystackOf(device.key, reading.tags);
+      }
+      device.skewMs = skewMs;
+    } else {
+      device.skewMs += (skewMs - device.skewMs) * SMOOTHING;
+      const sinceMs = receivedMs - device.receivedMs;
+      device.intervalMs =
+        device.readings === 1 ? sinceMs : device.intervalMs + (sinceMs - device.intervalMs) * SMOOTHING;
+    }
+    device.readings++;
+    device.tags = reading.tags;
+    device.values = reading.values;
+    device.timeMs = reading.timeMs;
+    device.receivedMs = receivedMs;
+    device.changed = true;
+    if (reading.sequence !== undefined) follow(device, reading.sequence);
+  }
+
+  /** After a payload was refused. */
+  refused(refusal: Refusal, receivedMs: number): void {
+    const entry = this.#streams.get(refusal.stream);
+    if (entry === undefined) {
+      this.#strays.set(refusal.code, (this.#strays.get(refusal.code) ?? 0) + 1);
+      return;
+    }
+    entry.refused++;
+    entry.refusedBy.set(refusal.code, (entry.refusedBy.get(refusal.code) ?? 0) + 1);
+    const captured = matchTopic(entry.stream.topic, refusal.topic);
+    const key =
+      captured !== null && Object.hasOwn(captured, entry.stream.key) ? captured[entry.stream.key]! : refusal.client;
+    if (key === '') return;
+    const device = entry.devices.get(key) ?? this.#admit(entry, key, captured ?? NO_TAGS, receivedMs, true);
+    if (device === null) return;
+    device.refusals++;
+    device.lastRefusal = { code: refusal.code, reason: refusal.reason.slice(0, 300), receivedMs };
+    device.changed = true;
+  }
+
+  /** A page of devices and how many there are in all that match. */
+  list(query: DeviceQuery, nowMs: number): { total: number; devices: DeviceView[] } {
+    let devices = this.#inOrder(nowMs);
+    const search = query.search?.trim().toLowerCase() ?? '';
+    if (query.stream !== undefined) devices = devices.filter((device) => device.stream === query.stream);
+    if (search !== '') devices = devices.filter((device) => device.haystack.includes(search));
+    const by = query.order ?? 'name';
+    if (by !== 'name') devices = [...devices].sort(ORDERS[by]);
+    const page = devices.slice(query.offset, query.offset + query.limit);
+    return { total: devices.length, devices: page.map((device) => show(device, nowMs)) };
+  }
+
+  /** At most `limit` devices that changed since they were last in here. Goes round, so that each one has its turn. */
+  changes(limit: number, nowMs: number): DeviceView[] {
+    const devices = this.#inOrder(nowMs);
+    const changed: DeviceView[] = [];
+    for (let step = 0; step < devices.length && changed.length < limit; step++) {
+      this.#turn = (this.#turn + 1) % devices.length;
+      const device = devices[this.#turn]!;
+      if (!device.changed) continue;
+      device.changed = false;
+      changed.push(show(device, nowMs));
+    }
+    return changed;
+  }
+
+  streams(): StreamView[] {
+    return Array.from(this.#streams.values(), (entry) => ({
+      name: entry.stream.name,
+      devices: entry.devices.size,
+      accepted: entry.accepted,
+      refused: entry.refused,
+      refusedBy: Object.fromEntries(entry.refusedBy),
+      lastReceivedMs: entry.lastReceivedMs || null,
+      unlisted: entry.unlisted,
+    }));
+  }
+
+  /** Refusals whose topic belongs to no stream. */
+  strays(): number {
+    let sum = 0;
+    for (const count of this.#strays.values()) sum += count;
+    return sum;
+  }
+
+  summary(nowMs: number): BoardSummary {
+    let [silent, skewed, gapped, refusing, unlisted] = [0, 0, 0, 0, 0];
+    const examples: { skewed?: string; silent?: string; gapped?: string } = {};
+    for (const entry of this.#streams.values()) {
+      unlisted += entry.unlisted;
+      for (const device of entry.devices.values()) {
+        if (device.silent(nowMs)) {
+          silent++;
+          examples.silent ??= device.key;
+        } else if (Math.abs(device.skewMs) > SKEW_LIMIT_MS && device.readings > 0) {
+          skewed++;
+          examples.skewed ??= device.key;
+        }
+        if (device.missing > 0) {
+          gapped++;
+          examples.gapped ??= device.key;
+        }
+        if (device.refusals > 0) refusing++;
+      }
+    }
+    return { devices: this.#devices, silent, skewed, gapped, refusing, unlisted, examples };
+  }
+
+  #admit(
+    entry: StreamEntry,
+    key: string,
+    tags: Readonly<Record<string, string>>,
+    nowMs: number,
+    refusedOnly: boolean,
+  ): Device | null {
+    if (refusedOnly && this.#refusedOnly >= this.#maxDevices * MAX_REFUSED_ONLY_SHARE) return null;
+    if (this.#devices >= this.#maxDevices && !this.#forget(nowMs)) return null;
+    const device = new Device(entry.stream.name, key, tags);
+    entry.devices.set(key, device);
+    this.#devices++;
+    this.#membership++;
+    if (refusedOnly) this.#refusedOnly++;
+    return device;
+  }
+
+  /** True when it made room. Looks at most every FORGET_EVERY_MS: a flood of new names must not cost a scan each. */
+  #forget(nowMs: number): boolean {
+    if (nowMs - this.#forgotAtMs < FORGET_EVERY_MS) return false;
+    this.#forgotAtMs = nowMs;
+    for (const entry of this.#streams.values()) {
+      for (const device of entry.devices.values()) {
+        if (nowMs - device.lastSeenMs() < FORGET_AFTER_MS) continue;
+        entry.devices.delete(device.key);
+        this.#devices--;
+        this.#membership++;
+        if (device.readings === 0) this.#refusedOnly--;
+      }
+    }
+    return this.#devices < this.#maxDevices;
+  }
+
+  /** By name; sorted again only when devices came or went, and then not more than once a second for long lists. */
+  #inOrder(nowMs: number): Device[] {
+    const cached = this.#ordered;
+    const tooSoon = cached.devices.length > SMALL_LIST && Math.abs(nowMs - cached.atMs) < REORDER_AT_MOST_EVERY_MS;
+    if (cached.membership === this.#membership || tooSoon) return cached.devices;
+    const devices: Device[] = [];
+    for (const entry of this.#streams.values()) for (const device of entry.devices.values()) devices.push(device);
+    devices.sort((a, b) => (a.sortKey < b.sortKey ? -1 : a.sortKey > b.sortKey ? 1 : 0));
+    this.#ordered = { membership: this.#membership, atMs: nowMs, devices };
+    return devices;
+  }
+}
+
+const ORDERS: Readonly<Record<Exclude<DeviceOrder, 'name'>, (a: Device, b: Device) => number>> = {
+  seen: (a, b) => a.lastSeenMs() - b.lastSeenMs(),
+  refusals: (a, b) => b.refusals - a.refusals,
+  missing: (a, b) => b.missing - a.missing,
+  skew: (a, b) => Math.abs(b.skewMs) - Math.abs(a.skewMs),
+};
+
+function follow(device: Device, sequence: number): void {
+  const last = device.sequence;
+  if (last < 0 || sequence === last + 1) {
+    device.sequence = sequence;
+  } else if (sequence > last) {
+    device.gaps++;
+    device.missing += sequence - last - 1;
+    device.sequence = sequence;
+  } else if (sequence === last) {
+    // Redelivered.
+  } else if (last - sequence > RESTART_DISTANCE || sequence <= 1) {
+    device.restarts++;
+    device.sequence = sequence;
+  } else if (device.missing > 0) {
+    // One that was overtaken fills its gap; an older one that is redelivered does so here too, unlike in the rows.
+    device.missing--;
+  }
+}
+
+function show(device: Device, nowMs: number): DeviceView {
+  const seen = device.readings > 0;
+  return {
+    stream: device.stream,
+    key: device.key,
+    tags: device.tags,
+    values: device.values,
+    series: seriesName(device.tags),
+    timeMs: seen ? device.timeMs : null,
+    receivedMs: seen ? device.receivedMs : null,
+    readings: device.readings,
+    sequence: device.sequence < 0 ? null : device.sequence,
+    missing: device.missing,
+    gaps: device.gaps,
+    restarts: device.restarts,
+    skewMs: Math.round(device.skewMs),
+    silent: device.silent(nowMs),
+    refusals: device.refusals,
+    lastRefusal: device.lastRefusal,
+  };
+}
+
+/** Digits are compared as numbers: d2 before d10. */
+function sortable(key: string): string {
+  return key.toLowerCase().replace(/\d+/g, (digits) => digits.padStart(15, '0'));
+}
+
+function haystackOf(key: string, tags: Readonly<Record<string, string>>): string {
+  return [key, ...Object.values(tags)].join('\0').toLowerCase();
+}

@@ -1,0 +1,129 @@
+/**
+ * What the view needs from the rest of Millrace, declared on the consumer's side: `pipeline.ts` implements `Feed` and
+ * gives it to `startView`. The view only reads; `requeue` is the one call that changes anything.
+ *
+ * Who calls, when: `status` and `samples` once a second and at each health check, so both are cheap; the rest when a
+ * person or a program asks. Expected failures are values, except in `rows`: there a throw means that the store cannot
+ * answer (before the first row it becomes a 503, after it the connection is cut, so that a cut answer never looks whole).
+ */
+import type { Code, Outcome } from '../errors.ts';
+import type { Refusal } from '../reading.ts';
+import type { Row, RowQuery } from '../row.ts';
+import type { Stream } from '../stream.ts';
+import type { Board } from './board.ts';
+
+/** In the order in which a reading travels. */
+export const STAGES = ['ingress', 'inspect', 'journal', 'rollup', 'store'] as const;
+export type StageName = (typeof STAGES)[number];
+
+export type PartKind = 'listener' | 'bridge' | 'spool' | 'kafka' | 'rollup' | 'store';
+
+export type PartState =
+  | 'ok'
+  /** Not there yet; nobody needs to do anything. */
+  | 'starting'
+  /** Something outside this process does not answer; it is tried again for ever. */
+  | 'away'
+  /** It answers, but with failures. */
+  | 'failing'
+  /** At its limit: it takes nothing more until room is made. */
+  | 'full'
+  /** It will not come back by itself; only a restart of the process helps. */
+  | 'stopped';
+
+/** Something that can fail on its own. One that this process does not run is left out. */
+export interface PartStatus {
+  readonly kind: PartKind;
+  /** Unique within the process, readable: `mqtt 127.0.0.1:1883`, `spool`, `kafka`, `influx`, `partition 3`. */
+  readonly name: string;
+  readonly stage: StageName;
+  readonly state: PartState;
+  /** When it entered this state, epoch milliseconds. */
+  readonly sinceMs: number;
+  /** The last failure while the state is not ok. */
+  readonly failure?: { readonly code: Code; readonly message: string };
+}
+
+export interface PipelineStatus {
+  readonly gateway: string;
+  readonly version: string;
+  readonly role: 'all' | 'gateway' | 'rollup';
+  readonly ack: 'spool' | 'kafka';
+  readonly log: 'spool' | 'kafka';
+  readonly store: 'embedded' | 'influx';
+  readonly startedMs: number;
+  /** A stop in order is under way. */
+  readonly stopping: boolean;
+  /** MQTT addresses that devices can use, as URLs: `mqtt://127.0.0.1:1883`. */
+  readonly listeners: readonly string[];
+  readonly parts: readonly PartStatus[];
+  /** Limits that no metric carries; null = no such limit here. */
+  readonly limits: {
+    readonly pendingBytes: number | null;
+    readonly series: number | null;
+  };
+}
+
+/**
+ * One metric as prom-client's `registry.getMetricsAsJSON()` gives it. A metric may come several times, once for each
+ * thread: the view adds them up (for `millrace_frontier_seconds` it takes the smallest).
+ */
+export interface MetricSample {
+  readonly name: string;
+  readonly values: readonly {
+    readonly value: number;
+    readonly labels: Readonly<Partial<Record<string, string | number>>>;
+    /** In histograms: `…_bucket`, `…_sum` or `…_count`. */
+    readonly metricName?: string;
+  }[];
+}
+
+export interface RunningQuery {
+  readonly stream: string;
+  /** Absent: every window size of the stream. */
+  readonly window?: string;
+  readonly tags?: Readonly<Record<string, string>>;
+  readonly metric?: string;
+  /** At most this many rows. */
+  readonly limit: number;
+}
+
+export interface DeadLetter {
+  /** Names it in URLs: letters, digits, `.`, `_` and `-` only. */
+  readonly id: string;
+  /** Received stamp of the payload. */
+  readonly receivedMs: number;
+  readonly refusal: Refusal;
+}
+
+export interface DeadLetterQuery {
+  /** The newest this many. */
+  readonly limit: number;
+  /** receivedMs >= sinceMs */
+  readonly sinceMs: number;
+}
+
+export type Requeued =
+  | { readonly kind: 'accepted'; readonly readings: number }
+  /** Inspected again and refused again. */
+  | { readonly kind: 'refused'; readonly refusal: Refusal };
+
+export interface Feed {
+  readonly streams: Readonly<Record<string, Stream>>;
+  /** Fed by the pipeline, read by the view. */
+  readonly board: Board;
+  status(): PipelineStatus;
+  /** The metrics of every thread, one after the other. */
+  samples(): Promise<readonly MetricSample[]>;
+  /** The same as text in the Prometheus format. */
+  metrics(): Promise<string>;
+  /** The final rows as stored, oldest first. Ends early when the reader stops reading. */
+  rows(query: RowQuery): AsyncIterable<Row>;
+  /** What the open windows hold so far. */
+  running(query: RunningQuery): Promise<readonly Row[]>;
+  /** Newest first. */
+  deadLetters(query: DeadLetterQuery): Promise<Outcome<readonly DeadLetter[]>>;
+  deadLetter(id: string): Promise<Outcome<DeadLetter | null>>;
+  /** Sends the payload through inspection and the log once more; null = no such dead letter. */
+  requeue(id: string): Promise<Outcome<Requeued | null>>;
+}

@@ -1,0 +1,56 @@
+// Building the page. Text from devices only ever becomes text nodes and attribute values, never markup.
+
+export const byId = (id) => document.getElementById(id);
+
+/** An element with attributes and children; strings become text. `on…` attributes take functions. */
+export function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === undefined || value === null || value === false) continue;
+    if (typeof value === 'function') element.addEventListener(name.slice(2), value);
+    else element.setAttribute(name, value === true ? '' : String(value));
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+const SVG = 'http://www.w3.org/2000/svg';
+
+export function makeSvg(tag, attributes = {}, ...children) {
+  const element = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, String(value));
+  element.append(...children);
+  return element;
+}
+
+/** Sets text only when it differs: an unchanged page costs no layout, and a selection stays. */
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+const keyed = new WeakMap();
+
+/** Makes the children of `parent` match `items`: one element per key, made once, updated in place, in order. */
+export function reconcile(parent, items, keyOf, create, update) {
+  if (!keyed.has(parent)) keyed.set(parent, new Map());
+  const kept = keyed.get(parent);
+  const wanted = new Set();
+  let place = parent.firstChild;
+  for (const item of items) {
+    const key = keyOf(item);
+    wanted.add(key);
+    let element = kept.get(key);
+    if (!element) {
+      element = create(item);
+      kept.set(key, element);
+    }
+    update(element, item);
+    if (element === place) place = place.nextSibling;
+    else parent.insertBefore(element, place);
+  }
+  for (const [key, element] of kept) {
+    if (wanted.has(key)) continue;
+    element.remove();
+    kept.delete(key);
+  }
+}

@@ -1,0 +1,446 @@
+// The chart's surroundings: which device, metric, window and range; the rows behind it; the numbers of one window. The
+// choice is kept in the address, so that it can be sent to someone else.
+import { address, getRows } from './api.js';
+import { createChart, legendItems } from './chart.js';
+import { byId, make, reconcile, setText } from './dom.js';
+import { measure, moment, seriesName, time, whole } from './format.js';
+import { windowName } from './streams.js';
+
+const RANGES = [
+  [300_000, '5 min'],
+  [900_000, '15 min'],
+  [3_600_000, '1 h'],
+  [21_600_000, '6 h'],
+  [86_400_000, '24 h'],
+  [604_800_000, '7 days'],
+  [2_592_000_000, '30 days'],
+];
+const MOST_ROWS = 3_000;
+const FEWEST_ROWS = 4;
+const GOOD_ROWS = 60;
+const TABLE_ROWS = 20;
+const KEEP_ROWS = 10_000;
+const RELOAD_MS = 60_000;
+
+/** `watch(parameters)` whenever another series is looked at. */
+export function startExplore({ watch }) {
+  let streams = new Map();
+  /** stream, key, tags (what is asked for), metric, window, rangeMs, series (one of those that matched; '' = the first) */
+  let choice = readAddress();
+  let rows = new Map();
+  let running = new Map();
+  let nowMs = Date.now();
+  let asked = 0;
+  let inspected = null;
+  let problem = '';
+
+  const chart = createChart(byId('chart'), {
+    inspected: (row, isRunning) => {
+      inspected = row ? { row, isRunning } : null;
+      showReadout();
+    },
+    zoomed: (isZoomed) => byId('zoom-reset').classList.toggle('primary', isZoomed),
+  });
+
+  function choose(device) {
+    const stream = streams.get(device.stream);
+    if (!stream) return;
+    const tags = device.tags[stream.key] === undefined ? device.tags : { [stream.key]: device.tags[stream.key] };
+    const same = choice?.stream === device.stream;
+    choice = {
+      stream: device.stream,
+      key: device.key,
+      tags,
+      metric: same ? choice.metric : (stream.metrics[0] ?? ''),
+      window: same ? choice.window : stream.windows[0].label,
+      rangeMs: choice?.rangeMs ?? 900_000,
+      series: '',
+    };
+    changed();
+  }
+
+  /** Everything is asked for again. */
+  function changed() {
+    settle();
+    rows = new Map();
+    running = new Map();
+    inspected = null;
+    problem = '';
+    chart.clear();
+    writeAddress(choice);
+    showControls();
+    watch({ stream: choice.stream, window: choice.window, series: seriesName(choice.tags), metric: choice.metric });
+    load();
+  }
+
+  /** Makes the choice one that exists: the window belongs to the stream, the range shows a sensible number of rows. */
+  function settle() {
+    const stream = streams.get(choice.stream);
+    if (!stream.metrics.includes(choice.metric)) choice.metric = stream.metrics[0] ?? '';
+    const window = windowOf(choice) ?? stream.windows[0];
+    choice.window = window.label;
+    if (!fits(choice.rangeMs, window)) {
+      const target = window.everyMs * GOOD_ROWS;
+      const fitting = RANGES.filter(([ms]) => fits(ms, window));
+      choice.rangeMs = (fitting.find(([ms]) => ms >= target) ?? fitting.at(-1))[0];
+    }
+  }
+
+  function windowOf({ stream, window }) {
+    return streams.get(stream)?.windows.find(({ label }) => label === window);
+  }
+
+  function parameters() {
+    return { stream: choice.stream, window: choice.window, series: seriesName(choice.tags), metric: choice.metric };
+  }
+
+  async function load() {
+    if (!choice || !streams.has(choice.stream)) return;
+    const mine = ++asked;
+    const { everyMs, sizeMs } = windowOf(choice);
+    const from = nowMs - choice.rangeMs - sizeMs;
+    try {
+      const loaded = await getRows(
+        { ...parameters(), from: Math.floor(from / everyMs) * everyMs },
+        { signal: AbortSignal.timeout(20_000) },
+      );
+      if (mine !== asked) return;
+      rows = new Map(loaded.map((row) => [keyOf(row), row]));
+      problem = '';
+    } catch (error) {
+      if (mine !== asked) return;
+      problem = error.message;
+    }
+    draw();
+  }
+
+  function allSeries() {
+    const latest = new Map();
+    for (const row of [...rows.values(), ...running.values()])
+      latest.set(seriesName(row.tags), Math.max(row.startMs, latest.get(seriesName(row.tags)) ?? 0));
+    return [...latest].sort((a, b) => b[1] - a[1]).map(([name]) => name);
+  }
+
+  function draw() {
+    if (!choice) return;
+    const names = allSeries();
+    const series = names.includes(choice.series) ? choice.series : (names[0] ?? '');
+    showSeries(names, series);
+    const mine = (row) => seriesName(row.tags) === series;
+    const { everyMs } = windowOf(choice);
+    const fromMs = nowMs - choice.rangeMs;
+    const finals = [...rows.values()].filter(mine).sort((a, b) => a.startMs - b.startMs);
+    const open = [...running.values()].filter(mine);
+    const empty = finals.length === 0 && open.length === 0;
+    byId('chart-empty').hidden = !empty;
+    setText(
+      byId('chart-empty'),
+      problem ||
+        `No window of this series in the last ${rangeName(choice.rangeMs)}. The first one appears when it is closed.`,
+    );
+    if (empty) chart.clear();
+    else {
+      const toMs = Math.max(nowMs, ...open.map(({ endMs }) => endMs), finals.at(-1)?.endMs ?? 0);
+      chart.show({
+        rows: finals,
+        running: open,
+        everyMs,
+        fromMs,
+        toMs,
+        metric: choice.metric,
+        percentiles: byId('chart-percentiles').checked,
+      });
+    }
+    showTitle(series);
+    showTable(finals, open);
+    if (!inspected) showReadout(finals, open);
+    byId('rows-link').href = address('/api/v1/rows', { ...parameters(), from: fromMs });
+  }
+
+  function showTitle(series) {
+    setText(byId('chart-title'), choice.key);
+    const what = choice.metric === '' ? 'events' : choice.metric;
+    setText(
+      byId('chart-sub'),
+      `${what} on ${choice.stream}, windows of ${windowName(choice.window)}${series ? ` · ${series.replaceAll(',', ', ')}` : ''}`,
+    );
+  }
+
+  function showControls() {
+    const stream = streams.get(choice.stream);
+    options(
+      byId('chart-metric'),
+      stream.metrics.length > 0 ? stream.metrics : [''],
+      choice.metric,
+      (name) => name || 'events',
+    );
+    const window = windowOf(choice);
+    segments(
+      byId('chart-window'),
+      stream.windows.map(({ label }) => ({ value: label, text: windowName(label), enabled: true })),
+      choice.window,
+      (value) => {
+        choice.window = value;
+        changed();
+      },
+    );
+    segments(
+      byId('chart-range'),
+      RANGES.map(([ms, text]) => ({ value: ms, text, enabled: fits(ms, window) })),
+      choice.rangeMs,
+      (value) => {
+        choice.rangeMs = value;
+        changed();
+      },
+    );
+    showLegend();
+  }
+
+  function showLegend() {
+    byId('legend').replaceChildren(...legendItems(choice.metric, byId('chart-percentiles').checked));
+  }
+
+  function showSeries(names, series) {
+    byId('chart-series-control').hidden = names.length < 2;
+    if (names.length >= 2) options(byId('chart-series'), names.toSorted(), series, (name) => name);
+  }
+
+  function showReadout(finals, open) {
+    const shown = inspected ?? latest(finals, open);
+    const list = byId('readout');
+    if (!shown) return list.replaceChildren();
+    const { row, isRunning } = shown;
+    const state = isRunning ? 'still open, may change' : row.rev > 0 ? `final, repaired ${row.rev}×` : 'final';
+    const facts = [
+      ['Window', `${moment(row.startMs, nowMs)} to ${time(row.endMs)}`],
+      ['State', state],
+      ['Count', whole(row.count)],
+      ...(row.metric === ''
+        ? []
+        : ['mean', 'min', 'max', 'stddev', 'p50', 'p95', 'p99'].map((name) => [name, measure(row[name], true)])),
+      ['Missing', whole(row.missing)],
+      ['Duplicates', whole(row.duplicates)],
+    ];
+    reconcile(
+      list,
+      facts,
+      ([term]) => term,
+      ([term]) => make('div', { class: 'pair' }, make('dt', {}, term), make('dd')),
+      (pair, [term, value]) => {
+        setText(pair.lastChild, value);
+        pair.dataset.alert = String((term === 'Missing' && row.missing > 0) || (term === 'State' && isRunning));
+      },
+    );
+  }
+
+  function latest(finals = [], open = []) {
+    if (finals.length > 0) return { row: finals.at(-1), isRunning: false };
+    return open.length > 0 ? { row: open.at(-1), isRunning: true } : null;
+  }
+
+  function showTable(finals, open) {
+    const table = byId('row-table');
+    if (!table.closest('details').open) return;
+    const columns = [
+      'Window',
+      'State',
+      'Count',
+      ...(choice.metric === '' ? [] : ['Mean', 'Min', 'Max', 'Std dev', 'p50', 'p95', 'p99']),
+      'Missing',
+      'Duplicates',
+    ];
+    const shown = [...open.map((row) => [row, true]), ...finals.slice(-TABLE_ROWS).map((row) => [row, false])].sort(
+      (a, b) => b[0].startMs - a[0].startMs,
+    );
+    const line = ([row, isRunning]) => {
+      const numbers =
+        choice.metric === ''
+          ? []
+          : ['mean', 'min', 'max', 'stddev', 'p50', 'p95', 'p99'].map((name) => measure(row[name], true));
+      return [
+        moment(row.startMs, nowMs),
+        isRunning ? 'open' : row.rev > 0 ? `repaired ${row.rev}×` : 'final',
+        whole(row.count),
+        ...numbers,
+        whole(row.missing),
+        whole(row.duplicates),
+      ];
+    };
+    table.replaceChildren(
+      make(
+        'thead',
+        {},
+        make('tr', {}, ...columns.map((name, i) => make('th', { scope: 'col', class: i > 1 ? 'number' : '' }, name))),
+      ),
+      make(
+        'tbody',
+        {},
+        ...shown.map((entry) =>
+          make(
+            'tr',
+            { class: entry[1] ? 'is-open' : '' },
+            ...line(entry).map((text, i) => make('td', { class: i > 1 ? 'number' : '' }, text)),
+          ),
+        ),
+      ),
+    );
+  }
+
+  byId('chart-metric').addEventListener('change', (event) => {
+    choice.metric = event.target.value;
+    changed();
+  });
+  byId('chart-series').addEventListener('change', (event) => {
+    choice.series = event.target.value;
+    writeAddress(choice);
+    chart.reset();
+    draw();
+  });
+  byId('chart-percentiles').addEventListener('change', () => {
+    if (!choice) return;
+    showLegend();
+    draw();
+  });
+  byId('row-table').closest('details').addEventListener('toggle', draw);
+  byId('zoom-in').addEventListener('click', () => chart.zoom(0.5));
+  byId('zoom-out').addEventListener('click', () => chart.zoom(2));
+  byId('zoom-back').addEventListener('click', () => chart.shift(-0.5));
+  byId('zoom-forward').addEventListener('click', () => chart.shift(0.5));
+  byId('zoom-reset').addEventListener('click', () => chart.reset());
+  const host = byId('chart');
+  for (const [name, value] of Object.entries({
+    role: 'application',
+    tabindex: 0,
+    'aria-label': 'Chart',
+    'aria-describedby': 'chart-help',
+  })) {
+    host.setAttribute(name, value);
+  }
+  host.addEventListener('dblclick', () => chart.reset());
+  host.addEventListener('keydown', (event) => {
+    const actions = {
+      ArrowLeft: () => chart.step(-1),
+      ArrowRight: () => chart.step(1),
+      '+': () => chart.zoom(0.5),
+      '=': () => chart.zoom(0.5),
+      '-': () => chart.zoom(2),
+      0: () => chart.reset(),
+      Escape: () => chart.reset(),
+    };
+    if (!(event.key in actions)) return;
+    event.preventDefault();
+    actions[event.key]();
+  });
+  // What was repaired long after its window closed is not among the live events.
+  setInterval(() => {
+    if (!document.hidden) load();
+  }, RELOAD_MS);
+
+  return {
+    choose,
+    load,
+    restyle: () => chart.restyle(),
+    /** The device of the address the page was opened with, once the streams are known. */
+    setStreams(list) {
+      const first = streams.size === 0;
+      streams = new Map(list.map((stream) => [stream.name, stream]));
+      if (!first) return null;
+      if (choice && streams.has(choice.stream)) changed();
+      else choice = null;
+      return choice;
+    },
+    chosen: () => choice,
+    rows({ stream, window, rows: fresh }) {
+      if (!choice || stream !== choice.stream || window !== choice.window) return;
+      for (const row of fresh) if (row.metric === choice.metric) rows.set(keyOf(row), row);
+      const tooOldMs = nowMs - 2 * choice.rangeMs - 3_600_000;
+      if (rows.size > KEEP_ROWS) for (const [key, row] of rows) if (row.startMs < tooOldMs) rows.delete(key);
+      draw();
+    },
+    running({ stream, window, rows: open }) {
+      if (!choice || stream !== choice.stream || window !== choice.window) return;
+      running = new Map(open.filter(({ metric }) => metric === choice.metric).map((row) => [keyOf(row), row]));
+      draw();
+    },
+    tick(atMs) {
+      nowMs = atMs;
+    },
+  };
+}
+
+function keyOf(row) {
+  return `${row.startMs} ${seriesName(row.tags)}`;
+}
+
+function fits(rangeMs, { everyMs }) {
+  const count = rangeMs / everyMs;
+  return count >= FEWEST_ROWS && count <= MOST_ROWS;
+}
+
+function rangeName(ms) {
+  return RANGES.find(([range]) => range === ms)?.[1] ?? '';
+}
+
+function options(select, values, chosen, textOf) {
+  const present = Array.from(select.options, ({ value }) => value);
+  if (present.join('\0') !== values.join('\0') || present.length !== values.length) {
+    select.replaceChildren(...values.map((value) => make('option', { value }, textOf(value))));
+  }
+  select.value = chosen;
+}
+
+/** A row of radio buttons that look like segments. */
+function segments(fieldset, items, chosen, picked) {
+  const legend = fieldset.querySelector('legend');
+  const name = fieldset.id;
+  const parts = items.map(({ value, text, enabled }) => {
+    const input = make('input', { type: 'radio', name, value, disabled: !enabled, onchange: () => picked(value) });
+    input.checked = value === chosen;
+    return make(
+      'label',
+      { class: 'segment', title: enabled ? '' : 'too few or too many windows' },
+      input,
+      make('span', {}, text),
+    );
+  });
+  const focused = fieldset.contains(document.activeElement);
+  fieldset.replaceChildren(legend, ...parts);
+  if (focused) fieldset.querySelector('input:checked')?.focus();
+}
+
+function readAddress() {
+  const search = new URLSearchParams(location.search);
+  const stream = search.get('stream');
+  const key = search.get('device');
+  if (!stream || key === null) return null;
+  let tags;
+  try {
+    tags = JSON.parse(search.get('tags') ?? '');
+  } catch {
+    return null;
+  }
+  if (typeof tags !== 'object' || tags === null || !Object.values(tags).every((value) => typeof value === 'string'))
+    return null;
+  return {
+    stream,
+    key,
+    tags,
+    metric: search.get('metric') ?? '',
+    window: search.get('window') ?? '',
+    rangeMs: Number(search.get('range')) || 900_000,
+    series: search.get('series') ?? '',
+  };
+}
+
+function writeAddress({ stream, key, tags, metric, window, rangeMs, series }) {
+  const search = new URLSearchParams({
+    stream,
+    device: key,
+    tags: JSON.stringify(tags),
+    metric,
+    window,
+    range: String(rangeMs),
+  });
+  if (series) search.set('series', series);
+  history.replaceState(null, '', `?${search}`);
+}

@@ -1,0 +1,140 @@
+import assert from 'node:assert/strict';
+import { DEFAULT_LOAD, type LoadOptions, type LoadResult, runLoad } from '../../devices-sim/load-generator.ts';
+import { startBroker, type TestBroker } from './broker.ts';
+
+let broker: TestBroker;
+beforeEach(async () => {
+  broker = await startBroker();
+});
+afterEach(() => broker.close());
+
+const load = (changes: Partial<LoadOptions>, signal?: AbortSignal) =>
+  runLoad(
+    { ...DEFAULT_LOAD, url: broker.url, connections: 4, inFlight: 5, devicesPerConnection: 2, ...changes },
+    signal,
+  );
+
+/** Every counter that the broker received, by device. */
+function receivedByDevice(): Map<string, Set<number>> {
+  const found = new Map<string, Set<number>>();
+  for (const { topic, payload } of broker.received) {
+    const device = topic.split('/')[2]!;
+    found.set(device, (found.get(device) ?? new Set()).add(JSON.parse(payload.toString()).seq));
+  }
+  return found;
+}
+
+function assertAcknowledgedWereReceived(result: LoadResult): void {
+  const received = receivedByDevice();
+  for (const { device, sent, acknowledged } of result.devices) {
+    for (let seq = 0; seq < sent; seq++) {
+      if (acknowledged.has(seq)) assert.ok(received.get(device)!.has(seq), `${device} ${seq} was never received`);
+    }
+  }
+}
+
+describe('The load generator', () => {
+  it('sends a number of messages flat out and knows each acknowledgement', async () => {
+    const result = await load({ messages: 3_000, durationMs: 0 });
+    assert.equal(result.ended, 'complete');
+    assert.equal(result.sent, 3_000);
+    assert.equal(result.acknowledged, 3_000);
+    assert.equal(result.unacknowledged, 0);
+    assert.equal(broker.received.length, 3_000);
+    assert.equal(result.devices.length, 8);
+    for (const { sent, acknowledged } of result.devices) assert.equal(acknowledged.ranges(), `0-${sent - 1}`);
+    assertAcknowledgedWereReceived(result);
+    const { p50, p99, p999, max } = result.latencyMs;
+    assert.ok(p50 > 0 && p50 <= p99 && p99 <= p999 && p999 <= max);
+    assert.ok(result.acknowledgedPerSecond > 500);
+  });
+
+  it('gives no two messages of a device the same time', async () => {
+    await load({ messages: 1_000, durationMs: 0, devicesPerConnection: 1 });
+    const times = broker.received.map(({ topic, payload }) => `${topic} ${JSON.parse(payload.toString()).ts}`);
+    assert.equal(new Set(times).size, 1_000);
+  });
+
+  it('keeps a fixed rate', async () => {
+    const result = await load({ rate: 500, durationMs: 1_000 });
+    assert.equal(result.sent, 500);
+    assert.ok(result.seconds > 0.9, `${result.seconds} s`);
+    assert.equal(result.unacknowledged, 0);
+  });
+
+  it('charges a stalled broker for the messages that had to wait', async () => {
+    let stalled = false;
+    broker.answer = () => {
+      if (!stalled && broker.received.length === 100) {
+        stalled = true;
+        const until = performance.now() + 300;
+        while (performance.now() < until) {
+          // the process that answers stands still
+        }
+      }
+      return true;
+    };
+    const result = await load({ rate: 1_000, durationMs: 1_000 });
+    assert.ok(stalled);
+    assert.ok(result.latencyMs.p99 > 150, `p99 ${result.latencyMs.p99} ms`);
+  });
+
+  it('never has more in flight than asked', async () => {
+    broker.answer = () => false;
+    const result = await load({ durationMs: 200, drainMs: 100 });
+    assert.equal(result.ended, 'drain-timeout');
+    assert.equal(result.sent, 4 * 5);
+    assert.equal(result.acknowledged, 0);
+    assert.equal(broker.received.length, 4 * 5);
+  });
+
+  it('ends with its ledger when the server dies', async () => {
+    broker.answer = () => {
+      if (broker.received.length === 500) setImmediate(() => broker.cut());
+      return true;
+    };
+    const result = await load({ durationMs: 30_000 });
+    assert.equal(result.ended, 'disconnected');
+    assert.equal(result.broken, 4);
+    assert.ok(result.acknowledged > 100 && result.acknowledged <= result.sent);
+    assertAcknowledgedWereReceived(result);
+  });
+
+  it('comes back and sends again what was not acknowledged, when asked to', async () => {
+    let answered = 0;
+    broker.answer = () => {
+      answered++;
+      if (answered % 400 === 0) setImmediate(() => broker.cut());
+      return answered % 50 !== 0;
+    };
+    const result = await load({ messages: 2_000, durationMs: 0, reconnect: true, drainMs: 300 });
+    assert.ok(result.broken >= 4, `${result.broken} broken connections`);
+    assert.ok(result.resent > 0);
+    assert.equal(result.sent, 2_000);
+    assertAcknowledgedWereReceived(result);
+    const received = receivedByDevice();
+    assert.equal(
+      [...received.values()].reduce((sum, seqs) => sum + seqs.size, 0),
+      2_000,
+    );
+  });
+
+  it('stops when asked to', async () => {
+    const stop = new AbortController();
+    setTimeout(() => stop.abort(), 200);
+    const result = await load({ durationMs: 60_000 }, stop.signal);
+    assert.equal(result.ended, 'stopped');
+    assert.equal(result.unacknowledged, 0);
+    assert.ok(result.sent > 0);
+  });
+
+  it('counts refused connections and ends', async () => {
+    const { port } = broker;
+    await broker.close();
+    broker = await startBroker({ port, password: 'secret' });
+    const refused = await load({ username: 'u', password: 'wrong' });
+    assert.deepEqual([refused.ended, refused.broken, refused.sent], ['disconnected', 4, 0]);
+    const admitted = await load({ username: 'u', password: 'secret', messages: 50, durationMs: 0 });
+    assert.equal(admitted.acknowledged, 50);
+  });
+});

@@ -1,0 +1,78 @@
+/** What the tests on a real Kafka share: a configuration, topics of their own that go away again, records. */
+import { randomUUID } from 'node:crypto';
+import { type Admin, Kafka, logLevel } from 'kafkajs';
+import type { KafkaConfig } from '../../src/config.ts';
+import type { KafkaTopic } from '../../src/journal/kafka-topics.ts';
+import type { LogRecord } from '../../src/log.ts';
+
+export function kafkaConfig(brokers: readonly string[], changes: Partial<KafkaConfig> = {}): KafkaConfig {
+  return {
+    brokers,
+    prefix: `test-${randomUUID().slice(0, 8)}`,
+    partitions: 3,
+    replicationFactor: 1,
+    compression: 'none',
+    lingerMs: 20,
+    batchBytes: 256 * 1024,
+    requestTimeoutMs: 5_000,
+    sessionTimeoutMs: 6_000,
+    group: 'rollup',
+    createTopics: true,
+    tls: null,
+    sasl: null,
+    ...changes,
+  };
+}
+
+export async function withAdmin<T>(brokers: readonly string[], use: (admin: Admin) => Promise<T>): Promise<T> {
+  const admin = new Kafka({ brokers: [...brokers], logLevel: logLevel.NOTHING }).admin();
+  await admin.connect();
+  try {
+    return await use(admin);
+  } finally {
+    await admin.disconnect();
+  }
+}
+
+export async function makeTopic(config: KafkaConfig, topic: KafkaTopic): Promise<void> {
+  const { name, partitions } = topic;
+  await withAdmin(config.brokers, (admin) =>
+    admin.createTopics({ topics: [{ topic: name, numPartitions: partitions }] }),
+  );
+}
+
+export async function dropTopics(config: KafkaConfig): Promise<void> {
+  await withAdmin(config.brokers, async (admin) => {
+    const ours = (await admin.listTopics()).filter((name) => name.startsWith(`${config.prefix}.`));
+    if (ours.length > 0) await admin.deleteTopics({ topics: ours });
+  });
+}
+
+/** As retention does: the partition begins at `offset` afterwards. */
+export async function deleteBefore(
+  config: KafkaConfig,
+  topic: KafkaTopic,
+  partition: number,
+  offset: number,
+): Promise<void> {
+  await withAdmin(config.brokers, async (admin) => {
+    await admin.fetchTopicOffsets(topic.name); // kafkajs learns of the topic by this, and deletes nothing without
+    await admin.deleteTopicRecords({ topic: topic.name, partitions: [{ partition, offset: String(offset) }] });
+  });
+}
+
+export function reading(key: string, number: number, value = JSON.stringify({ number })): LogRecord {
+  return {
+    kind: 'reading',
+    key,
+    receivedMs: 1_700_000_000_000 + number,
+    stream: 'environment',
+    topic: `sensors/${key}`,
+    value: Buffer.from(value),
+  };
+}
+
+/** The number that `reading` put into the value. */
+export function numberOf(record: LogRecord): number {
+  return JSON.parse(Buffer.from(record.value).toString()).number;
+}

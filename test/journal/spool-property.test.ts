@@ -1,0 +1,80 @@
+import assert from 'node:assert/strict';
+import fc from 'fast-check';
+import type { Files } from '../../src/journal/files.ts';
+import { simulateSpool, steps } from './spool-simulation.ts';
+
+const RUNS = 400;
+
+describe('the spool on a failing disk', function () {
+  this.timeout(60_000);
+
+  it('keeps every acknowledged record, in order, whatever fails, is cut short or crashes', async () => {
+    const faults = new Map<string, number>();
+    await fc.assert(
+      fc.asyncProperty(steps, fc.nat(), async (todo, seed) => {
+        for (const [fault, count] of await simulateSpool(todo, seed))
+          faults.set(fault, (faults.get(fault) ?? 0) + count);
+      }),
+      { numRuns: RUNS },
+    );
+    for (const operation of ['write', 'datasync']) {
+      for (const fault of ['EIO', 'ENOSPC', 'power', 'kill']) happened(`${operation} ${fault}`);
+    }
+    for (const operation of ['open', 'rename', 'syncFolder', 'truncate']) happened(`${operation} EIO`);
+    happened('write short');
+
+    function happened(fault: string): void {
+      assert.ok((faults.get(fault) ?? 0) >= 3, `${fault} happened ${faults.get(fault) ?? 0} times`);
+    }
+  });
+
+  /** The same property must fail with each of these bugs, or it proves nothing. */
+  const bugs: Readonly<Record<string, (files: Files) => Files>> = {
+    'acknowledging before fdatasync': (files) => withFile(files, { datasync: async () => undefined }),
+    'trying fdatasync again on the same descriptor': (files) =>
+      withFile(files, { datasync: (file) => file.datasync().catch(() => file.datasync()) }),
+    'taking a short write for a whole one': (files) =>
+      withFile(files, {
+        write: async (file, buffers, position) => {
+          await file.write(buffers, position);
+          return buffers.reduce((sum, { length }) => sum + length, 0);
+        },
+      }),
+    'not syncing the folder': (files) => ({ ...files, syncFolder: async () => undefined }),
+  };
+  for (const [name, bug] of Object.entries(bugs)) {
+    it(`is found out when ${name}`, async () => {
+      const result = await fc.check(
+        fc.asyncProperty(steps, fc.nat(), async (todo, seed) => {
+          await simulateSpool(todo, seed, bug);
+        }),
+        { numRuns: RUNS, endOnFailure: true },
+      );
+      assert.ok(result.failed, 'the property holds although the bug is there');
+    });
+  }
+});
+
+type OpenFile = Awaited<ReturnType<Files['open']>>;
+
+/** The same files with some calls of open files replaced. */
+function withFile(
+  files: Files,
+  calls: {
+    readonly datasync?: (file: OpenFile) => Promise<void>;
+    readonly write?: (file: OpenFile, buffers: readonly Uint8Array[], position: number) => Promise<number>;
+  },
+): Files {
+  return {
+    ...files,
+    open: async (path, mode) => {
+      const file = await files.open(path, mode);
+      const { datasync, write } = calls;
+      return {
+        ...file,
+        ...(datasync ? { datasync: () => datasync(file) } : {}),
+        ...(write ? { write: (buffers, position) => write(file, buffers, position) } : {}),
+      };
+    },
+  };
+}

@@ -1,0 +1,104 @@
+/** Planted mistakes in the rollup. A simulation that does not notice one of them proves nothing about it. */
+import type { Clock } from '../../src/clock.ts';
+import type { Checkpoint, LogRecord, StoredRecord } from '../../src/log.ts';
+import { decodeReading, encodeReading } from '../../src/reading.ts';
+import { decodeCheckpoint, encodeCheckpoint, type Progress } from '../../src/rollup/checkpoint.ts';
+import { Engine, type EngineOptions, type Restore, type Taken } from '../../src/rollup/engine.ts';
+import type { Row } from '../../src/row.ts';
+import type { Mutant } from './simulation.ts';
+
+function altered(checkpoint: Checkpoint | null, change: (progress: Progress) => Partial<Progress>): Checkpoint | null {
+  const progress = checkpoint && decodeCheckpoint(checkpoint);
+  return progress && encodeCheckpoint({ ...progress, ...change(progress) });
+}
+
+/** An engine that commits something else than it should. */
+function committing(change: (progress: Progress, engine: Engine) => Partial<Progress>): Mutant {
+  class Mistaken extends Engine {
+    override take(): Taken {
+      const taken = super.take();
+      return { ...taken, checkpoint: altered(taken.checkpoint, (progress) => change(progress, this)) };
+    }
+  }
+  return { createEngine: (options, restore) => new Mistaken(options, restore) };
+}
+
+/** An engine that is restored from something else than was committed. */
+function restoring(change: (progress: Progress) => Partial<Progress>): Mutant {
+  return {
+    createEngine: (options, { checkpoint, firstOffset }) =>
+      new Engine(options, { checkpoint: altered(checkpoint, change), firstOffset }),
+  };
+}
+
+/** An engine that sees other records than the log has. */
+function seeing(change: (record: StoredRecord, clock: Clock) => StoredRecord): Mutant {
+  class Mistaken extends Engine {
+    readonly #clock: Clock;
+    constructor(options: EngineOptions, restore: Restore, clock: Clock) {
+      super(options, restore);
+      this.#clock = clock;
+    }
+    override process(record: StoredRecord): boolean {
+      return super.process(change(record, this.#clock));
+    }
+  }
+  return { createEngine: (options, restore, clock) => new Mistaken(options, restore, clock) };
+}
+
+/** Opens the window of a late reading again, for just this reading. */
+class ReopeningEngine extends Engine {
+  readonly #settings: EngineOptions;
+  #reopened: Row[] = [];
+
+  constructor(options: EngineOptions, restore: Restore) {
+    super(options, restore);
+    this.#settings = options;
+  }
+
+  override process(record: StoredRecord): boolean {
+    const before = this.pendingLate;
+    const taken = super.process(record);
+    if (this.pendingLate > before) this.#reopen(record);
+    return taken;
+  }
+
+  override take(): Taken {
+    const taken = super.take();
+    const rows = [...taken.rows, ...this.#reopened];
+    this.#reopened = [];
+    return { ...taken, rows };
+  }
+
+  #reopen(record: StoredRecord): void {
+    const fresh = new Engine(this.#settings, { checkpoint: null, firstOffset: 0 });
+    const timeMs = decodeReading(Buffer.from(record.value).toString())!.timeMs;
+    fresh.process({ ...record, offset: 0, receivedMs: timeMs });
+    const tick: LogRecord = { ...record, kind: 'tick', receivedMs: timeMs + 10_000_000 };
+    fresh.process({ ...tick, offset: 1 });
+    this.#reopened.push(...fresh.take().rows);
+  }
+}
+
+export const MUTANTS: Readonly<Record<string, Mutant>> = {
+  'the read position is committed': committing((progress, engine) => ({
+    offset: progress.position,
+    watermarkMs: engine.stats().watermarkMs,
+  })),
+  'the watermark of the read position is committed': committing((_, engine) => ({
+    watermarkMs: engine.stats().watermarkMs,
+  })),
+  'windows that are durable are emitted again': restoring(() => ({ frontierMs: Number.NEGATIVE_INFINITY })),
+  'the watermark is forgotten': restoring(() => ({ watermarkMs: Number.NEGATIVE_INFINITY })),
+  'duplicates are counted': seeing((record) => {
+    const reading = record.kind === 'reading' ? decodeReading(Buffer.from(record.value).toString()) : null;
+    if (reading === null) return record;
+    const unique = { ...reading, key: record.key, identity: String(record.offset) };
+    return { ...record, value: Buffer.from(encodeReading(unique)) };
+  }),
+  'a late reading opens its window again': {
+    createEngine: (options, restore) => new ReopeningEngine(options, restore),
+  },
+  'the commit comes before the write': { commitBeforeWrite: true },
+  'the clock on the wall decides what is late': seeing((record, clock) => ({ ...record, receivedMs: clock.nowMs() })),
+};
