@@ -99,7 +99,9 @@ example(
   'millrace verify --from 2026-01-01T00:00:00Z --to 2026-01-02T00:00:00Z',
 );
 
-const deadletters = program.command('deadletters').description('payloads that were refused, kept whole with the reason');
+const deadletters = program
+  .command('deadletters')
+  .description('payloads that were refused, kept whole with the reason');
 example(
   deadletters
     .command('list')
@@ -129,7 +131,7 @@ example(
     .command('passwd')
     .description('hash a password read from standard input, for the users file')
     .action(async () => finish((await import('./cli/passwd.ts')).passwd(process.stdin, terminal))),
-  "printf '%s' \"$PASSWORD\" | millrace passwd",
+  'printf \'%s\' "$PASSWORD" | millrace passwd',
 );
 
 function checkIo() {

@@ -24,9 +24,9 @@ import { SeriesMemory } from './inspect/series.ts';
 import { type AssetWatch, watchAssets } from './inspect/watch.ts';
 import { kafkaReader } from './journal/kafka-reader.ts';
 import { kafkaTopics } from './journal/kafka-topics.ts';
+import { Progress } from './journal/progress.ts';
 import { openSpool, type Spool } from './journal/spool.ts';
 import { openSpoolReader } from './journal/spool-reader.ts';
-import { Progress } from './journal/progress.ts';
 import type { LogRecord } from './log.ts';
 import { createAccept, tickRecord } from './parts/accept.ts';
 import { createFeed } from './parts/feed.ts';
@@ -90,7 +90,13 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
   let spool: Spool | null = null;
   if (role !== 'rollup') {
     const reader = config.kafka ? FORWARD_GROUP : ROLLUP_GROUP;
-    const opened = await openSpool({ folder: spoolFolder(config), ...config.spool, readers: [reader], clock, telemetry });
+    const opened = await openSpool({
+      folder: spoolFolder(config),
+      ...config.spool,
+      readers: [reader],
+      clock,
+      telemetry,
+    });
     if (!opened.ok) return opened;
     spool = opened.value;
     undo.push(() => opened.value.close());
@@ -145,7 +151,9 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
     stopping,
     listeners,
     parts: [
-      ...listeners.map((name): PartStatus => ({ kind: 'listener', name, stage: 'ingress', state: 'ok', sinceMs: startedMs })),
+      ...listeners.map(
+        (name): PartStatus => ({ kind: 'listener', name, stage: 'ingress', state: 'ok', sinceMs: startedMs }),
+      ),
       ...(gateway?.value.bridges ?? []).map((bridge) => bridgePart(bridge, startedMs)),
       ...(spool ? [states.of(spool, clock.nowMs())] : []),
       ...threads.flatMap((thread) => thread.status().parts),
@@ -170,7 +178,10 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
   const view = await startView({ http: config.http, feed, telemetry, clock });
   if (!view.ok) return view;
   undo.push(() => view.value.close());
-  telemetry.log.info({ listeners, page: view.value.address, role, streams: streams.length, data: config.data }, 'started');
+  telemetry.log.info(
+    { listeners, page: view.value.address, role, streams: streams.length, data: config.data },
+    'started',
+  );
 
   return succeed(describe(view.value));
 
@@ -239,7 +250,8 @@ async function startGateway(needs: GatewayNeeds): Promise<Outcome<Gateway>> {
       inspector = createInspector(streams, changed, limits, memory);
       telemetry.log.info('schemas and registries were loaded again');
     },
-    failed: (failure) => telemetry.log.error({ code: failure.code }, `the old schemas and registries stay: ${failure.message}`),
+    failed: (failure) =>
+      telemetry.log.error({ code: failure.code }, `the old schemas and registries stay: ${failure.message}`),
   });
   undo.push(() => watch.stop());
 
@@ -274,7 +286,11 @@ async function startGateway(needs: GatewayNeeds): Promise<Outcome<Gateway>> {
   const reload = () => {
     const outcome = broker.value.reload();
     if (outcome.ok) telemetry.log.info('users and certificates were loaded again');
-    else telemetry.log.error({ code: outcome.failure.code }, `the old users and certificates stay: ${outcome.failure.message}`);
+    else
+      telemetry.log.error(
+        { code: outcome.failure.code },
+        `the old users and certificates stay: ${outcome.failure.message}`,
+      );
   };
   process.on('SIGHUP', reload);
   undo.push(async () => void process.off('SIGHUP', reload));

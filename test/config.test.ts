@@ -723,7 +723,7 @@ describe('The configuration', () => {
     }
 
     it('whatever the text', () => {
-      fc.assert(fc.property(text, check), { numRuns: 800 });
+      fc.assert(fc.property(text, check), { numRuns: 500 });
     });
 
     it('whatever stands in place of a setting', () => {
@@ -747,14 +747,14 @@ describe('The configuration', () => {
       );
       fc.assert(
         fc.property(fc.dictionary(fc.constantFrom(...places), value), (settings) => check(stringify(settings))),
-        { numRuns: 300 },
+        { numRuns: 150 },
       );
       const keys = ['topic', 'key', 'identity', 'time', 'tags', 'metrics', 'enrich', 'windows', 'schema', 'retain'];
       fc.assert(
         fc.property(fc.dictionary(fc.constantFrom(...keys), fc.jsonValue({ maxDepth: 2 })), (settings) =>
           check(stringify({ streams: { s: { topic: 'a/{device}', ...settings } } })),
         ),
-        { numRuns: 300 },
+        { numRuns: 150 },
       );
     });
 

@@ -59,8 +59,8 @@ export interface StartOptions {
 
 export async function startKafka(
   options: StartOptions & {
-    /** Lines of server.properties that add to ours or replace them. */
-    readonly settings?: Readonly<Record<string, string>>;
+    /** Given our lines of server.properties, those that add to them or replace them. */
+    readonly settings?: (ours: Readonly<Record<string, string>>) => Readonly<Record<string, string>>;
   },
 ): Promise<KafkaServer> {
   const parts = await provisionKafka(options.say ?? (() => {}));
@@ -72,7 +72,8 @@ export async function startKafka(
 
   const server = await serve('Kafka', options, port, 'SIGTERM', KAFKA_GRACE_MS, {
     prepare: async () => {
-      const settings = { ...kafkaSettings(dir, port, await freePort()), ...options.settings };
+      const ours = kafkaSettings(dir, port, await freePort());
+      const settings = { ...ours, ...options.settings?.(ours) };
       const lines = Object.entries(settings).map(([name, value]) => `${name}=${value}\n`);
       writeFileSync(file, lines.join(''));
       if (existsSync(join(dir, 'data', 'meta.properties'))) return;

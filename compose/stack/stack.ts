@@ -7,7 +7,7 @@
  *   npm run stack -- env          export lines for a shell: eval "$(npm run -s stack -- env)"
  *
  *   --kafka-only, --influx-only   just one of the two
- *   --port-kafka, --port-influx   default 19092 and 18086, loopback only
+ *   --port-kafka, --port-influx   default 19092 and 18086, loopback only; with --name any free ones
  *   --name NAME                   several stacks side by side, each with its own ports and data
  *   --fresh                       begins with empty data; ends what runs first
  *
@@ -17,22 +17,26 @@
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { alive } from './launch.ts';
 import { cacheFolder, StackError } from './provision.ts';
 import { endDetached, type ServerState, startInflux, startKafka } from './servers.ts';
 
-class UsageError extends Error {}
+export class UsageError extends Error {}
 
 type Kind = 'kafka' | 'influx';
-interface Wanted {
+export interface Wanted {
   readonly kinds: readonly Kind[];
+  /** 0 = any free one. */
   readonly ports: Readonly<Record<Kind, number>>;
   readonly home: string;
   readonly fresh: boolean;
 }
 
 const TITLES: Readonly<Record<Kind, string>> = { kafka: 'Kafka', influx: 'InfluxDB' };
+const DEFAULT_NAME = 'default';
+const DEFAULT_PORTS: Readonly<Record<Kind, number>> = { kafka: 19_092, influx: 18_086 };
 const LOCK_MS = 90 * 60_000;
 const say = (line: string) => console.error(`stack: ${line}`);
 
@@ -60,7 +64,8 @@ async function up(wanted: Wanted): Promise<void> {
 async function upOne(wanted: Wanted, kind: Kind): Promise<void> {
   const found = running(wanted, kind);
   if (found) {
-    if (found.port !== wanted.ports[kind]) say(`${TITLES[kind]} already runs on another port, ${found.port}`);
+    if (wanted.ports[kind] && found.port !== wanted.ports[kind])
+      say(`${TITLES[kind]} already runs on another port, ${found.port}`);
     else say(`${TITLES[kind]} already runs on port ${found.port}`);
     return;
   }
@@ -131,7 +136,7 @@ function readIfThere(file: string): string {
   }
 }
 
-function parse(argv: string[]): { command: string; wanted: Wanted } {
+export function parse(argv: string[]): { command: string; wanted: Wanted } {
   const { values, positionals } = parseOptions(argv);
   const [command = 'up', ...rest] = positionals;
   if (rest.length > 0 || !['up', 'down', 'status', 'env'].includes(command)) {
@@ -140,9 +145,11 @@ function parse(argv: string[]): { command: string; wanted: Wanted } {
   if (values['kafka-only'] && values['influx-only'])
     throw new UsageError('--kafka-only and --influx-only exclude each other');
   if (!/^[\w-]{1,40}$/.test(values.name)) throw new UsageError('--name takes letters, digits, - and _');
-  const port = (name: 'port-kafka' | 'port-influx') => {
-    const number = Number(values[name]);
-    if (!Number.isInteger(number) || number < 1 || number > 65_535) throw new UsageError(`--${name} takes a port`);
+  const port = (kind: Kind): number => {
+    const text = values[`port-${kind}`];
+    if (text === undefined) return values.name === DEFAULT_NAME ? DEFAULT_PORTS[kind] : 0;
+    const number = Number(text);
+    if (!Number.isInteger(number) || number < 1 || number > 65_535) throw new UsageError(`--port-${kind} takes a port`);
     return number;
   };
   const kinds: Kind[] = values['kafka-only'] ? ['kafka'] : values['influx-only'] ? ['influx'] : ['kafka', 'influx'];
@@ -150,7 +157,7 @@ function parse(argv: string[]): { command: string; wanted: Wanted } {
     command,
     wanted: {
       kinds,
-      ports: { kafka: port('port-kafka'), influx: port('port-influx') },
+      ports: { kafka: port('kafka'), influx: port('influx') },
       home: join(cacheFolder(), 'stack', values.name),
       fresh: values.fresh,
     },
@@ -165,9 +172,9 @@ function parseOptions(argv: string[]) {
       options: {
         'kafka-only': { type: 'boolean', default: false },
         'influx-only': { type: 'boolean', default: false },
-        'port-kafka': { type: 'string', default: '19092' },
-        'port-influx': { type: 'string', default: '18086' },
-        name: { type: 'string', default: 'default' },
+        'port-kafka': { type: 'string' },
+        'port-influx': { type: 'string' },
+        name: { type: 'string', default: DEFAULT_NAME },
         fresh: { type: 'boolean', default: false },
       },
     });
@@ -203,10 +210,14 @@ async function main(argv: string[]): Promise<number> {
   return missing.length === 0 ? 0 : 1;
 }
 
-try {
-  process.exitCode = await main(process.argv.slice(2));
-} catch (error) {
-  if (!(error instanceof StackError || error instanceof UsageError)) throw error;
-  console.error(`stack: ${error.message}`);
-  process.exitCode = error instanceof UsageError ? 2 : 1;
+async function run(): Promise<void> {
+  try {
+    process.exitCode = await main(process.argv.slice(2));
+  } catch (error) {
+    if (!(error instanceof StackError || error instanceof UsageError)) throw error;
+    console.error(`stack: ${error.message}`);
+    process.exitCode = error instanceof UsageError ? 2 : 1;
+  }
 }
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await run();

@@ -52,8 +52,8 @@ export async function check(options: CheckOptions): Promise<number> {
   const inspect = await loadInspector(config);
   if (!inspect.ok) return usage(options, inspect.failure.message);
   const traced = trace(config, inspect.value, topic, payload, options.nowMs ?? systemClock.nowMs());
-  answer(options, { valid: true, file, mistakes, warnings, message: traced });
-  if (!json) for (const line of describeTrace(traced, config)) options.out(paintTrace(line, options.colour));
+  if (json) answer(options, { valid: true, file, mistakes, warnings, message: traced });
+  else for (const line of describeTrace(traced, config)) options.out(paintTrace(line, options.colour));
   return traced.accepted ? EXIT.ok : EXIT.no;
 }
 
@@ -73,7 +73,7 @@ async function assetMistakes({ config, mistakeAt }: Extract<Loaded, { ok: true }
   }
   const users = readUsers(config.mqtt.auth.users);
   if (!users.ok) mistakes.push(mistakeAt('/mqtt/auth/users', users.failure.message.replace(/\.$/, '')));
-  return mistakes;
+  return mistakes.sort((a, b) => a.line - b.line || a.column - b.column);
 }
 
 interface Answer {

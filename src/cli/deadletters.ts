@@ -5,8 +5,8 @@
  */
 import { systemClock } from '../clock.ts';
 import { deadLetterAt, findDeadLetters } from '../parts/dead-letters.ts';
-import type { DeadLetter } from '../view/feed.ts';
 import { parseDurationMs } from '../units.ts';
+import type { DeadLetter } from '../view/feed.ts';
 import { openForReading } from './open.ts';
 import { EXIT, report, type Terminal } from './terminal.ts';
 
@@ -49,7 +49,9 @@ export async function list(
       else {
         const time = new Date(letter.receivedMs).toISOString();
         const field = refusal.field === '' ? '' : ` ${refusal.field}`;
-        terminal.out(`${id.padEnd(12)} ${time}  ${refusal.code.padEnd(19)} ${refusal.topic}${field}  ${refusal.reason}`);
+        terminal.out(
+          `${id.padEnd(12)} ${time}  ${refusal.code.padEnd(19)} ${refusal.topic}${field}  ${refusal.reason}`,
+        );
       }
     }
     if (found.value.length === 0 && !options.json) terminal.out('No dead letters.');

@@ -180,10 +180,13 @@ async function balance(
     pipeline.total('millrace_dead_letters_total'),
     pipeline.total('millrace_received_total'),
   ]);
-  for (let waitedMs = 0; waitedMs < READ_LIMIT_MS && pipeline.backlog() !== 0; waitedMs += POLL_MS) await pause(POLL_MS);
+  for (let waitedMs = 0; waitedMs < READ_LIMIT_MS && pipeline.backlog() !== 0; waitedMs += POLL_MS)
+    await pause(POLL_MS);
   await pipeline.stop();
   const [counted, duplicates, late, windows, turnedAway] = await Promise.all(
-    ['counted', 'duplicates', 'late', 'windows_closed', 'turned_away'].map((name) => pipeline.total(`millrace_${name}_total`)),
+    ['counted', 'duplicates', 'late', 'windows_closed', 'turned_away'].map((name) =>
+      pipeline.total(`millrace_${name}_total`),
+    ),
   );
   const verified = await verifyAll(config);
   const balanced =
@@ -211,8 +214,12 @@ function describe(summary: DemoSummary, terminal: Terminal): void {
   terminal.out('');
   terminal.out(`  published by the devices ${number(summary.published)}`);
   terminal.out(`  acknowledged             ${number(summary.acknowledged)}`);
-  terminal.out(`  stored in the log        ${number(summary.stored)}   refused, kept as dead letters ${summary.refused}`);
-  terminal.out(`  windows closed           ${number(summary.windows)}   duplicates ${summary.duplicates}, late ${summary.late}`);
+  terminal.out(
+    `  stored in the log        ${number(summary.stored)}   refused, kept as dead letters ${summary.refused}`,
+  );
+  terminal.out(
+    `  windows closed           ${number(summary.windows)}   duplicates ${summary.duplicates}, late ${summary.late}`,
+  );
   terminal.out(`  recomputed from the log  ${number(summary.verified)}   differences ${summary.differences}`);
   terminal.out(summary.balanced ? '  The books balance.' : '  The books do NOT balance.');
 }

@@ -19,7 +19,7 @@ import { bindAccess } from './access.ts';
 import { type Accept, Acknowledger, refusedTopic } from './acknowledge.ts';
 import { Authenticator, CONNACK, type ConnackCode, type Identity } from './authenticate.ts';
 import { Connection, connectionOf, linkConnection, type Origin } from './connection.ts';
-import { Forwarder } from './forward.ts';
+import { detachDelivery, Forwarder } from './forward.ts';
 import type { GateOwner } from './gate.ts';
 import { type Address, type Listening, listen } from './listener.ts';
 import { PendingBytes, Rates } from './pending.ts';
@@ -42,6 +42,8 @@ export interface BrokerOptions {
   readonly received: () => number;
   /** How long the connection of a publish that could not be made durable is held before it is closed. */
   readonly failureHoldMs?: number;
+  /** Copies for local subscribers, all of them together. */
+  readonly forwardsPerSecond?: number;
   /** First delay after a failed login. */
   readonly slowDownMs?: number;
 }
@@ -110,7 +112,7 @@ class MqttGateway implements Broker {
     this.#sessions = new Sessions(mqtt.limits, telemetry, connectionOf);
     this.#pendingBytes = new PendingBytes(mqtt.limits.pendingBytes);
     this.#rates = new Rates(mqtt.limits.ratePerClient, clock);
-    this.#forwarder = new Forwarder(telemetry, clock);
+    this.#forwarder = new Forwarder(telemetry, clock, options.forwardsPerSecond);
     this.#acknowledger = new Acknowledger({
       limits: mqtt.limits,
       accept: options.accept,
@@ -150,6 +152,7 @@ class MqttGateway implements Broker {
       published: this.#acknowledger.published,
     });
     this.#acknowledger.broker = this.#aedes;
+    detachDelivery(this.#aedes);
     this.#watch();
     const listening = await listen({
       listeners: mqtt.listeners,
@@ -380,6 +383,7 @@ class MqttGateway implements Broker {
     // a connection that breaks off, or falls silent, is everyday life
     if (error.code !== undefined || error.message === 'keep alive timeout') return;
     if (error.message === 'drain timeout') this.#reached('drain_timeout');
+    if (error.message === 'topic has too many levels') this.#reached('topic_levels');
     if (error.message.startsWith('maxInflightInbound')) this.#reached('qos2_window');
     if (connection && !connection.refusal) this.#complain(connection, error.message);
   }

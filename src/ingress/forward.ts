@@ -4,11 +4,25 @@
  * (each costs as much as taking in a reading; ten `#` subscribers would else cut the intake to a tenth). What is
  * withheld is counted, and is in the log.
  */
-import type { AedesPublishPacket, Client } from 'aedes';
+import type { Aedes, AedesPublishPacket, Client } from 'aedes';
 import type { Clock } from '../clock.ts';
 import type { Telemetry } from '../telemetry.ts';
 import { connectionOf } from './connection.ts';
 import { Tally } from './tally.ts';
+
+/**
+ * aedes goes on with a publish when every subscriber has taken it; for QoS 2 the PUBREC waits for that, up to the drain
+ * timeout of one that sleeps. Publishers do not wait for subscribers here: the emitter says that it is done at once.
+ */
+export function detachDelivery(aedes: Aedes): void {
+  const { mq } = aedes as unknown as { mq: { emit: (packet: object, done?: () => void) => unknown } };
+  const emit = mq.emit.bind(mq);
+  mq.emit = (packet, done) => {
+    emit(packet);
+    done?.();
+    return mq;
+  };
+}
 
 const FORWARDS_PER_SECOND = 20_000;
 const SLICE_MS = 100;

@@ -101,8 +101,9 @@ async function open(listener: Listener, sockets: Set<Socket>, options: ListenOpt
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket));
   });
-  // a handshake that fails, a port scanner: the client's matter
-  server.on('tlsClientError', (error: Error) => {
+  // a handshake that fails or does not end in time
+  server.on('tlsClientError', (error: Error, socket: TLSSocket) => {
+    socket.destroy();
     telemetry.limited('warn', 'tls', { reason: error.message }, 'a TLS handshake failed');
   });
   const { host, port } = listener;

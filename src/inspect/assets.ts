@@ -8,7 +8,7 @@ import { fail, messageOf, type Outcome, succeed } from '../errors.ts';
 import type { Stream } from '../stream.ts';
 import { formatBytes } from '../units.ts';
 import { parseCsv } from './csv.ts';
-import { type Assets, checkNames } from './plan.ts';
+import type { Assets } from './plan.ts';
 import { buildRegistry, type Registry } from './registry.ts';
 import { compileSchema, type SchemaCheck } from './validate.ts';
 
@@ -21,8 +21,6 @@ export async function loadAssets(streams: readonly Stream[], limits: { tagBytes:
   /** Streams that share a schema share its compiled form. */
   const compiled = new Map<string, SchemaCheck>();
   for (const stream of streams) {
-    const names = checkNames(stream);
-    if (!names.ok) return names;
     if (stream.schema !== null) {
       const check = compiled.get(stream.schema);
       const loaded: Outcome<SchemaCheck> = check ? succeed(check) : await loadSchema(stream.schema);

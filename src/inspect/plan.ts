@@ -1,9 +1,9 @@
 /**
  * A stream's configuration turned into what inspecting a payload needs: fields parsed, names resolved, schema and
  * registry at hand. Made once for each set of assets. A name in `key` or `identity` is a topic capture or another tag
- * where there is one of that name, otherwise a payload field.
+ * where there is one of that name, otherwise a payload field. That names can live together (each tag has one source,
+ * `enrich.by` is a tag, `enrich.scale` names metrics, none is `__proto__`) has been checked with the configuration.
  */
-import { done, fail, type Outcome } from '../errors.ts';
 import type { PayloadFormat, Stream } from '../stream.ts';
 import type { Decoder } from './decode/document.ts';
 import { decodeJson } from './decode/json.ts';
@@ -73,29 +73,4 @@ export function makePlan(stream: Stream, assets: Assets): Plan {
     sequence: stream.sequence === null ? null : parseField(stream.sequence),
     metrics: stream.metrics.map(parseField),
   };
-}
-
-/** Tag names that rows use for themselves in the store. */
-const RESERVED_TAGS = ['metric', 'window'];
-
-/** Whether the names in a stream's configuration can live together. */
-export function checkNames(stream: Stream): Outcome {
-  const { name, topic, enrich, metrics } = stream;
-  const wrong = (what: string) => fail('CONFIG_INVALID', `Stream ${name}: ${what}.`);
-  const tags = [...topic.captures, ...stream.tags, ...(enrich?.tags ?? [])];
-  const repeated = tags.find((tag, i) => tags.indexOf(tag) !== i);
-  if (repeated !== undefined) return wrong(`the tag "${repeated}" has more than one source`);
-  const reserved = tags.find((tag) => RESERVED_TAGS.includes(tag));
-  if (reserved !== undefined) return wrong(`the tag name "${reserved}" is reserved`);
-  const unusable = [...tags, ...metrics].find((field) => field === '' || field.split('.').includes('__proto__'));
-  if (unusable !== undefined) return wrong(`"${unusable}" cannot be a name`);
-  const twice = metrics.find((metric, i) => metrics.indexOf(metric) !== i);
-  if (twice !== undefined) return wrong(`the metric "${twice}" is listed twice`);
-  if (enrich === null) return done;
-  if (!topic.captures.includes(enrich.by) && !stream.tags.includes(enrich.by)) {
-    return wrong(`enrich.by is "${enrich.by}", which is neither captured from the topic nor one of its tags`);
-  }
-  const unscaled = Object.keys(enrich.scale).find((metric) => !metrics.includes(metric));
-  if (unscaled !== undefined) return wrong(`enrich.scale names "${unscaled}", which is not one of its metrics`);
-  return done;
 }

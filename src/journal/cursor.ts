@@ -12,7 +12,7 @@
  *   24         metadata, UTF-8
  *
  * A slot is only written once the other one is durable. So of two whole slots the older is surely durable, the newer
- * perhaps not yet: deletion goes by the older (`proven`), reading on by the newer (`newest`). Whoever opens the file to
+ * perhaps not yet: readers go on from the newer, deletion goes by the smaller offset of both (`heldFrom`). Whoever opens the file to
  * write, at the start or after a failed commit, first writes the newest slot again and syncs it through that descriptor.
  * One process commits for a group, any may read.
  */
@@ -41,8 +41,8 @@ interface Slot {
 
 export interface StoredCursor {
   readonly newest: Checkpoint;
-  /** Null: not even the first commit is surely durable. */
-  readonly proven: Checkpoint | null;
+  /** Whatever happens, the group will not go on from below this offset; null: not even the first commit is surely durable. */
+  readonly heldFrom: number | null;
 }
 
 export function cursorPath(folder: string, group: string): string {
@@ -72,9 +72,13 @@ export async function readCursor(files: Files, path: string): Promise<Outcome<St
         if (untouched) return succeed(null);
         return fail('CHECKPOINT_INVALID', `the checkpoint ${path} is damaged; remove the file to start without it`);
       }
+      const { checkpoint, generation } = newest;
+      if (older) {
+        const heldFrom = Math.min(checkpoint.offset, older.checkpoint.offset);
+        return succeed({ newest: checkpoint, heldFrom });
+      }
       // Alone, a later generation is durable: the other slot is just being written.
-      const proven = older ?? (newest.generation > 1 ? newest : null);
-      return succeed({ newest: newest.checkpoint, proven: proven?.checkpoint ?? null });
+      return succeed({ newest: checkpoint, heldFrom: generation > 1 ? checkpoint.offset : null });
     });
   } catch (error) {
     if (systemCode(error) === 'ENOENT') return succeed(null);
@@ -196,7 +200,7 @@ async function readSlots(file: OpenFile): Promise<{ slots: Slot[]; untouched: bo
     if (slot) slots.push(slot);
   }
   slots.sort((a, b) => b.generation - a.generation);
-  return { slots, untouched: bytes.subarray(SLOT_BYTES).every((byte) => byte === 0) };
+  return { slots, untouched: slots.length === 0 && bytes.subarray(SLOT_BYTES).every((byte) => byte === 0) };
 }
 
 /** A whole slot: what stood there before is overwritten to its end. */

@@ -2,8 +2,8 @@
  * Drains the spool into Kafka, in the spool's order. A reader of the spool like any other (group `forward`), in a worker
  * thread of its own: between the devices and this there is only the log on disk.
  *
- * Where a record goes: a reading to the readings topic, partition by key; a tick to *every* partition of it, in its
- * place among the readings; refusals, late readings and panes to the topics of those names.
+ * Where a record goes (forward-route.ts): a reading to the partition of its key, a tick to *every* partition of the
+ * readings, in its place among them; refusals, late readings and panes to the topics of those names.
  *
  * What is promised
  * - At least once. Committed is the smallest spool offset that Kafka may not have yet (`floor`), about once a second
@@ -26,13 +26,13 @@
  */
 import type { Clock } from '../clock.ts';
 import type { Failure } from '../errors.ts';
-import type { ConsumerHandlers, LogBatch, LogConsumer, LogReader, LogRecord, StoredRecord } from '../log.ts';
+import type { ConsumerHandlers, LogBatch, LogConsumer, LogReader, StoredRecord } from '../log.ts';
 import { type Backoff, backoff } from '../retry.ts';
 import type { Telemetry } from '../telemetry.ts';
 import { asDeadLetter } from './forward-dead-letter.ts';
-import { entryOf, Lane } from './forward-lane.ts';
+import { entryOf, type Lane } from './forward-lane.ts';
 import { forwardRequests, type RequestLimits, type Schedule } from './forward-requests.ts';
-import { partitionOf } from './kafka-partition.ts';
+import { Lanes } from './forward-route.ts';
 import type { Sender } from './kafka-sender.ts';
 import type { KafkaTopic, TopicRole } from './kafka-topics.ts';
 
@@ -103,13 +103,8 @@ const timeout: Schedule = (ms, task) => {
 };
 
 export async function startForward(options: ForwardOptions): Promise<Forward> {
-  const { reader, topics, limits, telemetry, clock, schedule = timeout } = options;
-  const lanesOf = (topic: KafkaTopic) => Array.from({ length: topic.partitions }, (_, p) => new Lane(topic, p));
-  const readings = lanesOf(topics.readings);
-  const deadLetters = lanesOf(topics.deadletters);
-  const late = lanesOf(topics.late);
-  const panes = lanesOf(topics.panes);
-  const lanes = [...readings, ...deadLetters, ...late, ...panes];
+  const { reader, limits, telemetry, clock, schedule = timeout } = options;
+  const lanes = new Lanes(options.topics);
 
   /** The spool offset to be read next: every record below went to its lanes, or was passed over for a parked one. */
   let position = 0;
@@ -125,18 +120,11 @@ export async function startForward(options: ForwardOptions): Promise<Forward> {
   let waiters: (() => void)[] = [];
   const catchingUp = new Map<Lane, Promise<void>>();
 
-  const route = (record: LogRecord): readonly Lane[] => {
-    if (record.kind === 'tick') return readings;
-    const among = { reading: readings, refusal: deadLetters, late, pane: panes }[record.kind];
-    return [among[partitionOf(record.key, among.length)]!];
-  };
-
-  const queuedBytes = () => lanes.reduce((sum, lane) => sum + lane.bytes, 0);
   const overfull = (lane: Lane) => lane.parkedFrom === null && lane.bytes >= limits.laneBytes;
-  const full = () => queuedBytes() >= limits.queuedBytes || lanes.some(overfull);
+  const full = () => lanes.bytes() >= limits.queuedBytes || lanes.all.some(overfull);
 
   const requests = forwardRequests({
-    lanes,
+    lanes: lanes.all,
     sender: options.sender,
     limits,
     clock,
@@ -147,7 +135,7 @@ export async function startForward(options: ForwardOptions): Promise<Forward> {
     refused(entry, lane, failure) {
       const letter = asDeadLetter(entry.record, failure.message);
       if (!letter) return false;
-      const to = deadLetters[partitionOf(letter.key, deadLetters.length)]!;
+      const [to] = lanes.of(letter) as [Lane];
       if (to !== lane && to.bytes >= limits.laneBytes) return false;
       telemetry.deadLetters.inc({ reason: 'log-refused' });
       telemetry.limited(
@@ -164,13 +152,13 @@ export async function startForward(options: ForwardOptions): Promise<Forward> {
   /** After every answer: report progress, let those go on who waited for room, read again for lanes that work again. */
   function settled(): void {
     const worked = working;
-    working = readings.some((lane) => !lane.failing);
+    working = lanes.someWork();
     if (working && !worked) workingSinceMs = clock.monotonicMs();
     advance();
     const woken = waiters;
     waiters = [];
     for (const wake of woken) wake();
-    for (const lane of lanes) {
+    for (const lane of lanes.all) {
       if (lane.parkedFrom === null || lane.failing || catchingUp.has(lane) || stopping) continue;
       const work = catchUp(lane)
         .catch((error) => {
@@ -182,7 +170,7 @@ export async function startForward(options: ForwardOptions): Promise<Forward> {
   }
 
   function advance(): void {
-    const floor = lanes.reduce((least, lane) => Math.min(least, lane.floor()), position);
+    const floor = lanes.floor(position);
     if (floor <= progress) return;
     progress = floor;
     options.onProgress(floor);
@@ -205,7 +193,7 @@ export async function startForward(options: ForwardOptions): Promise<Forward> {
       const nowMs = clock.monotonicMs();
       const isBlocked = (lane: Lane) =>
         lane.failing && nowMs - Math.max(lane.failingSinceMs, workingSinceMs) >= limits.parkAfterMs;
-      const blocked = working ? lanes.filter(isBlocked) : [];
+      const blocked = working ? lanes.all.filter(isBlocked) : [];
       if (!blocked.map(park).includes(true)) await change(limits.parkAfterMs);
     }
   }
@@ -236,11 +224,11 @@ export async function startForward(options: ForwardOptions): Promise<Forward> {
       const to = position;
       for await (const batch of reader.range(SPOOL, lane.parkedFrom, to)) {
         for (const record of batch.records) {
-          while (valid() && (lane.bytes >= limits.laneBytes || queuedBytes() >= limits.queuedBytes)) {
+          while (valid() && (lane.bytes >= limits.laneBytes || lanes.bytes() >= limits.queuedBytes)) {
             await change(limits.parkAfterMs);
           }
           if (!valid()) return;
-          if (route(record).includes(lane)) lane.add(entryOf(record.offset, record), clock.monotonicMs());
+          if (lanes.of(record).includes(lane)) lane.add(entryOf(record.offset, record), clock.monotonicMs());
           lane.parkedFrom = record.offset + 1;
         }
         requests.pump();
@@ -252,7 +240,7 @@ export async function startForward(options: ForwardOptions): Promise<Forward> {
   function enqueue(record: StoredRecord): void {
     const nowMs = clock.monotonicMs();
     const entry = entryOf(record.offset, record);
-    for (const lane of route(record)) {
+    for (const lane of lanes.of(record)) {
       if (lane.parkedFrom !== null) continue;
       lane.add(entry, nowMs);
       uncheckedBytes += entry.bytes;
@@ -307,7 +295,7 @@ export async function startForward(options: ForwardOptions): Promise<Forward> {
   async function drain(): Promise<void> {
     const untilMs = clock.monotonicMs() + limits.drainMs;
     requests.hurry();
-    const open = () => requests.underWay > 0 || lanes.some((lane) => lane.entries.length > 0 && !lane.failing);
+    const open = () => requests.underWay > 0 || lanes.all.some((lane) => lane.entries.length > 0 && !lane.failing);
     while (open() && clock.monotonicMs() < untilMs) await change(untilMs - clock.monotonicMs());
     requests.stop();
   }
@@ -317,7 +305,7 @@ export async function startForward(options: ForwardOptions): Promise<Forward> {
 
   return {
     progress: () => progress,
-    queuedBytes,
+    queuedBytes: () => lanes.bytes(),
     failure: () => requests.failure,
     async stop() {
       if (stopping) return;

@@ -22,6 +22,8 @@ export interface KafkaOffsets {
   committed(group: string): Promise<Outcome<ReadonlyMap<number, Checkpoint>>>;
   /** Per partition the first offset with that timestamp or a later one; its end when there is none. */
   atTime(receivedMs: number): Promise<Outcome<ReadonlyMap<number, number>>>;
+  /** Makes Kafka forget a group without members, which it would otherwise keep for a while. */
+  forget(group: string): Promise<Outcome>;
   close(): Promise<void>;
 }
 
@@ -70,6 +72,10 @@ export function kafkaOffsets(config: KafkaConfig, topic: KafkaTopic, telemetry: 
       ask(`asking ${topic.name} for the offsets of a time`, async (admin) => {
         const answers = await admin.fetchTopicOffsetsByTimestamp(topic.name, receivedMs);
         return new Map(answers.map(({ partition, offset }) => [partition, Number(offset)]));
+      }),
+    forget: (group) =>
+      ask(`deleting the group ${group}`, async (admin) => {
+        await admin.deleteGroups([group]);
       }),
     close: async () => {
       const closing = link;

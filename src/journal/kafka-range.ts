@@ -2,7 +2,8 @@
  * Reading a piece of one partition, outside of any consumer group that matters: for `verify`, `recompute`, repairs and
  * the commands that list things. kafkajs can only fetch as a member of a group, so a session joins a group of its own
  * with a name nobody else has, commits nothing, and is kept for the next range for a while, since joining may take the
- * broker seconds (`group.initial.rebalance.delay.ms`). Ranges read at the same time have sessions of their own.
+ * broker seconds (`group.initial.rebalance.delay.ms`). Ranges read at the same time have sessions of their own. A
+ * session's group is deleted with it.
  */
 import { randomUUID } from 'node:crypto';
 import type { KafkaConfig } from '../config.ts';
@@ -27,6 +28,7 @@ type Event = { batch: LogBatch; release: () => void } | { joined: Generation } |
 
 interface Reader {
   readonly session: Session;
+  readonly group: string;
   generation: Generation | null;
   /** Takes the next event; batches of a partition nobody reads do not arise, as all are paused. */
   onEvent: (event: Event) => void;
@@ -59,7 +61,7 @@ export function kafkaRanges(
     };
     const group = `${config.group}.range-${randomUUID()}`;
     const session = await openSession(config, topic, group, handlers, SETTINGS, telemetry);
-    reader = { session, generation, onEvent: () => {} };
+    reader = { session, group, generation, onEvent: () => {} };
     void session.ended.then((reason) => {
       const timer = idle.get(reader!);
       clearTimeout(timer);
@@ -67,6 +69,11 @@ export function kafkaRanges(
       emit({ ended: reason ?? new Error('closed') });
     });
     return reader;
+  };
+
+  const discard = async (reader: Reader): Promise<void> => {
+    await reader.session.close();
+    await offsets.forget(reader.group);
   };
 
   const take = async (): Promise<Reader> => {
@@ -81,10 +88,10 @@ export function kafkaRanges(
   const giveBack = (reader: Reader, fit: boolean) => {
     busy.delete(reader);
     reader.onEvent = () => {};
-    if (!fit || closing.signal.aborted) return void reader.session.close();
+    if (!fit || closing.signal.aborted) return void discard(reader);
     const timer = setTimeout(() => {
       idle.delete(reader);
-      void reader.session.close();
+      void discard(reader);
     }, IDLE_MS);
     timer.unref();
     idle.set(reader, timer);
@@ -189,7 +196,7 @@ export function kafkaRanges(
       const readers = [...busy, ...idle.keys()];
       for (const timer of idle.values()) clearTimeout(timer);
       idle.clear();
-      await Promise.all(readers.map((reader) => reader.session.close()));
+      await Promise.all(readers.map(discard));
     },
   };
 }

@@ -6,7 +6,7 @@ interface Known {
   /** Null: never committed. */
   readonly newest: number | null;
   /** Every record below it may go; null: none may. */
-  readonly proven: number | null;
+  readonly heldFrom: number | null;
 }
 
 export class ReaderCursors {
@@ -17,7 +17,7 @@ export class ReaderCursors {
   constructor(files: Files, folder: string, readers: readonly string[]) {
     this.#files = files;
     this.#folder = folder;
-    this.#known = new Map(readers.map((reader) => [reader, { newest: null, proven: null }]));
+    this.#known = new Map(readers.map((reader) => [reader, { newest: null, heldFrom: null }]));
   }
 
   /** Never rejects: a checkpoint that cannot be read holds everything back. */
@@ -25,14 +25,14 @@ export class ReaderCursors {
     for (const reader of this.#known.keys()) {
       const outcome = await readCursor(this.#files, cursorPath(this.#folder, reader));
       const stored = outcome.ok ? outcome.value : null;
-      this.#known.set(reader, { newest: stored?.newest.offset ?? null, proven: stored?.proven?.offset ?? null });
+      this.#known.set(reader, { newest: stored?.newest.offset ?? null, heldFrom: stored?.heldFrom ?? null });
     }
   }
 
   /** Below this offset no reader needs anything; -1 when one needs everything. */
   get slowest(): number {
     let slowest = Number.POSITIVE_INFINITY;
-    for (const { proven } of this.#known.values()) slowest = Math.min(slowest, proven ?? -1);
+    for (const { heldFrom } of this.#known.values()) slowest = Math.min(slowest, heldFrom ?? -1);
     return slowest;
   }
 

@@ -39,6 +39,8 @@ export interface Recovered {
   /** Segments with records, the oldest first. */
   readonly segments: readonly KeptSegment[];
   readonly previous: SegmentEnd | null;
+  /** Without a previous segment: where the log began. */
+  readonly origin: number;
   /** The next record's offset. */
   readonly endOffset: number;
   readonly lastReceivedMs: number;
@@ -65,29 +67,36 @@ export async function recover(files: Files, folder: string): Promise<Recovered> 
 
   const newest = live.at(-1);
   if (!newest) {
-    return { segments: [], previous: null, endOffset, lastReceivedMs: 0, damage, tornBytes: 0, leftovers: voided };
+    const nothing = { segments: [], previous: null, lastReceivedMs: 0, tornBytes: 0 };
+    return { ...nothing, origin: endOffset, endOffset, damage, leftovers: voided };
   }
   const segments = live.map(({ first, bytes }, i) => ({ first, bytes: Math.min(sizes[i]!, bytes || sizes[i]!) }));
   const tail = await readNewest(files, folder, newest, cleanEnd, damage);
   endOffset = Math.max(endOffset, tail.end);
-  const lastReceivedMs = Math.max(tail.lastReceivedMs, newest.head?.floorMs ?? 0);
-  const tornBytes = tail.tornBytes;
+  const found = {
+    segments,
+    endOffset,
+    lastReceivedMs: Math.max(tail.lastReceivedMs, newest.head?.floorMs ?? 0),
+    damage,
+    tornBytes: tail.tornBytes,
+  };
   segments.pop();
   if (tail.end > newest.first) {
-    const previous = { first: newest.first, end: tail.end, bytes: tail.bytes };
     segments.push({ first: newest.first, bytes: tail.bytes });
-    return { segments, previous, endOffset, lastReceivedMs, damage, tornBytes, leftovers: voided };
+    const previous = { first: newest.first, end: tail.end, bytes: tail.bytes };
+    return { ...found, previous, origin: endOffset, leftovers: voided };
   }
-  const before = segments.at(-1);
-  let previous: SegmentEnd | null = null;
-  if (newest.head && newest.head.previousFirst !== newest.first) {
-    const { previousFirst, previousEnd, previousBytes } = newest.head;
-    previous = { first: previousFirst, end: previousEnd, bytes: previousBytes };
-  } else if (before) {
-    previous = { first: before.first, end: newest.first, bytes: before.bytes };
-  }
+  // Without a record the newest one is void as soon as another is begun: what it says of the one before it goes on.
   const leftovers = [...voided, newest.first];
-  return { segments, previous, endOffset, lastReceivedMs, damage, tornBytes, leftovers };
+  const before = segments.at(-1);
+  if (!newest.head) {
+    const previous = before ? { first: before.first, end: newest.first, bytes: before.bytes } : null;
+    return { ...found, previous, origin: newest.first, leftovers };
+  }
+  const { previousFirst, previousEnd, previousBytes } = newest.head;
+  const previous =
+    previousFirst === newest.first ? null : { first: previousFirst, end: previousEnd, bytes: previousBytes };
+  return { ...found, previous, origin: previousEnd, leftovers };
 }
 
 /** The offset in a cursor file, 0 without one. */

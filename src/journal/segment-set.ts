@@ -25,12 +25,12 @@ export class SegmentSet {
   #leftovers: number[];
   #sealedBytes = 0;
 
-  constructor(files: Files, folder: string, { segments, previous, leftovers, endOffset }: Recovered) {
+  constructor(files: Files, folder: string, { segments, previous, leftovers, origin }: Recovered) {
     this.#files = files;
     this.#folder = folder;
     this.#sealed = [...segments];
     this.#previous = previous;
-    this.#origin = endOffset;
+    this.#origin = origin;
     this.#leftovers = [...leftovers];
     for (const { bytes } of segments) this.#sealedBytes += bytes;
   }

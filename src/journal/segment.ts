@@ -3,8 +3,8 @@
  *
  *   at  bytes  field of the head (64 bytes; integers little-endian)
  *    0  8      "MILLRACE"
- *    8  4      format version, 1
- *   12  4      crc32 of everything behind this field
+ *    8  4      crc32 of everything behind this field, up to byte 64
+ *   12  4      format version, 1
  *   16  8      first offset, as in the name
  *   24  8      first offset of the segment before this one; its own where it is the first of all
  *   32  8      end offset of the segment before: frames there with this offset or a later one are void; where there is
@@ -67,20 +67,20 @@ export function parseSegmentName(name: string): number | null {
 export function encodeHead(head: SegmentHead): Buffer {
   const bytes = Buffer.alloc(SEGMENT_HEAD_BYTES);
   MAGIC.copy(bytes);
-  bytes.writeUInt32LE(VERSION, 8);
+  bytes.writeUInt32LE(VERSION, 12);
   const { first, previousFirst, previousEnd, previousBytes, floorMs } = head;
   [first, previousFirst, previousEnd, previousBytes, floorMs].forEach((value, index) => {
     bytes.writeBigUInt64LE(BigInt(value), 16 + 8 * index);
   });
-  bytes.writeUInt32LE(crc32(bytes.subarray(16)), 12);
+  bytes.writeUInt32LE(crc32(bytes.subarray(12)), 8);
   return bytes;
 }
 
 /** Null when damaged; 'newer' when whole but of a version that this program does not know. */
 export function decodeHead(bytes: Buffer): SegmentHead | 'newer' | null {
   if (bytes.length < SEGMENT_HEAD_BYTES || !bytes.subarray(0, 8).equals(MAGIC)) return null;
-  if (crc32(bytes.subarray(16, SEGMENT_HEAD_BYTES)) !== bytes.readUInt32LE(12)) return null;
-  if (bytes.readUInt32LE(8) !== VERSION) return 'newer';
+  if (crc32(bytes.subarray(12, SEGMENT_HEAD_BYTES)) !== bytes.readUInt32LE(8)) return null;
+  if (bytes.readUInt32LE(12) !== VERSION) return 'newer';
   const field = (index: number) => Number(bytes.readBigUInt64LE(16 + 8 * index));
   return {
     first: field(0),

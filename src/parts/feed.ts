@@ -7,7 +7,15 @@ import type { Row, RowQuery } from '../row.ts';
 import type { Stream } from '../stream.ts';
 import type { Telemetry } from '../telemetry.ts';
 import type { Board } from '../view/board.ts';
-import type { DeadLetter, DeadLetterQuery, Feed, MetricSample, PipelineStatus, Requeued, RunningQuery } from '../view/feed.ts';
+import type {
+  DeadLetter,
+  DeadLetterQuery,
+  Feed,
+  MetricSample,
+  PipelineStatus,
+  Requeued,
+  RunningQuery,
+} from '../view/feed.ts';
 import type { Verdict } from './accept.ts';
 import { deadLetterAt, findDeadLetters } from './dead-letters.ts';
 import type { MetricSnapshot } from './threads.ts';
@@ -45,7 +53,11 @@ export function createFeed(needs: FeedNeeds): Feed {
       return merged.metrics();
     },
     rows: needs.rows,
-    running: async (query) => needs.running().filter((row) => matches(row, query)).slice(0, query.limit),
+    running: async (query) =>
+      needs
+        .running()
+        .filter((row) => matches(row, query))
+        .slice(0, query.limit),
     deadLetters: (query: DeadLetterQuery): Promise<Outcome<DeadLetter[]>> => findDeadLetters(needs.deadLetters, query),
     deadLetter: (id) => deadLetterAt(needs.deadLetters, id),
     requeue: async (id) => {
@@ -57,11 +69,19 @@ export function createFeed(needs: FeedNeeds): Feed {
       if (!found.ok) return found;
       if (found.value === null) return succeed(null);
       const { refusal } = found.value;
-      const message = { topic: refusal.topic, payload: refusal.payload, client: refusal.client, receivedMs: needs.received() };
+      const message = {
+        topic: refusal.topic,
+        payload: refusal.payload,
+        client: refusal.client,
+        receivedMs: needs.received(),
+      };
       const verdict = await new Promise<Verdict>((resolve) => accept(message, resolve));
       if (verdict.kind === 'failed') return { ok: false, failure: verdict.failure };
       if (verdict.kind === 'accepted') return succeed<Requeued>({ kind: 'accepted', readings: 1 });
-      return succeed<Requeued>({ kind: 'refused', refusal: { ...refusal, code: verdict.code, reason: verdict.reason } });
+      return succeed<Requeued>({
+        kind: 'refused',
+        refusal: { ...refusal, code: verdict.code, reason: verdict.reason },
+      });
     },
   };
 }

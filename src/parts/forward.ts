@@ -7,8 +7,7 @@ import { openSpoolReader } from '../journal/spool-reader.ts';
 import type { Telemetry } from '../telemetry.ts';
 import { spoolFolder } from './folders.ts';
 import { PartStates } from './states.ts';
-import type { Part } from './thread.ts';
-import type { FromThread, ThreadData } from './threads.ts';
+import type { FromThread, Part, ThreadData } from './threads.ts';
 
 export async function startForwardPart(
   data: ThreadData,

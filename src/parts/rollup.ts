@@ -12,18 +12,17 @@ import { kafkaWriter } from '../journal/kafka-writer.ts';
 import { openSpool } from '../journal/spool.ts';
 import { openSpoolReader } from '../journal/spool-reader.ts';
 import type { LogReader, LogRecord } from '../log.ts';
+import { backoff, pause } from '../retry.ts';
 import type { RefusedRow } from '../rollup/partition.ts';
 import { type Rollup, startRollup } from '../rollup/run.ts';
 import { openEmbeddedStore } from '../store/embedded.ts';
 import { openInfluxStore } from '../store/influx.ts';
 import type { Store } from '../store/store.ts';
-import { backoff, pause } from '../retry.ts';
 import { Telemetry } from '../telemetry.ts';
 import { refusalRecord } from './accept.ts';
 import { lateFolder, rowsFolder, spoolFolder } from './folders.ts';
 import { PartStates } from './states.ts';
-import type { Part } from './thread.ts';
-import type { FromThread, ThreadData } from './threads.ts';
+import type { FromThread, Part, ThreadData } from './threads.ts';
 
 /** Rows of one message to the main thread: the live page shows a sample. */
 const SHOWN_ROWS = 500;
@@ -54,7 +53,11 @@ export async function startRollupPart(
   let reader: LogReader | null = null;
 
   /** Tries until it works, the failure is final, or the part is stopped; says why meanwhile. */
-  const insist = async <T>(kind: 'store' | 'rollup', what: string, attempt: () => Promise<Outcome<T>>): Promise<T | null> => {
+  const insist = async <T>(
+    kind: 'store' | 'rollup',
+    what: string,
+    attempt: () => Promise<Outcome<T>>,
+  ): Promise<T | null> => {
     const pauses = backoff({ firstMs: 250, maxMs: 10_000 });
     for (let failures = 1; !stopping.signal.aborted; failures++) {
       const outcome = await attempt();
@@ -65,7 +68,13 @@ export async function startRollupPart(
       const { failure } = outcome;
       if (failure.code === 'STOPPED') return null;
       parts.failed(kind, failure);
-      telemetry.limited(failure.retryable ? 'warn' : 'error', what, { code: failure.code }, `${what}: ${failure.message}`, 60_000);
+      telemetry.limited(
+        failure.retryable ? 'warn' : 'error',
+        what,
+        { code: failure.code },
+        `${what}: ${failure.message}`,
+        60_000,
+      );
       await pause(Math.max(failure.retryAfterMs ?? 0, pauses.delayMs(failures)), stopping.signal);
     }
     return null;
@@ -78,7 +87,8 @@ export async function startRollupPart(
     const windows = Object.values(config.streams).flatMap((stream) =>
       stream.windows.map((window) => ({ stream: stream.name, window })),
     );
-    if ((await insist('store', 'preparing the store', async () => asValue(await ready.prepare(windows)))) === null) return;
+    if ((await insist('store', 'preparing the store', async () => asValue(await ready.prepare(windows)))) === null)
+      return;
     if (config.kafka) {
       const topics = await untilTopicsReady(config.kafka, telemetry, stopping.signal);
       if (!topics.ok) {
@@ -127,7 +137,10 @@ export async function startRollupPart(
         if (waiting) parts.failed(waiting.code.startsWith('STORE') ? 'store' : 'rollup', waiting);
         else parts.works();
       }
-      const backlog = partitions.reduce((sum, { endOffset, engine }) => sum + Math.max(0, endOffset - engine.position), 0);
+      const backlog = partitions.reduce(
+        (sum, { endOffset, engine }) => sum + Math.max(0, endOffset - engine.position),
+        0,
+      );
       return { parts: parts.all(), backlog: partitions.length > 0 ? backlog : null };
     },
     async stop() {
@@ -149,7 +162,8 @@ function asValue(outcome: Outcome): Outcome<true> {
 }
 
 export async function openStore(config: Config, telemetry: Telemetry, readOnly: boolean): Promise<Outcome<Store>> {
-  if (config.influx) return { ok: true, value: openInfluxStore({ config: config.influx, telemetry, clock: systemClock }) };
+  if (config.influx)
+    return { ok: true, value: openInfluxStore({ config: config.influx, telemetry, clock: systemClock }) };
   const folder = rowsFolder(config);
   const { maxBytes } = config.store;
   if (!readOnly) {
@@ -208,6 +222,14 @@ async function openSideLog(config: Config, telemetry: Telemetry): Promise<Outcom
 /** A row that the store will never take, as a dead letter: the row is the payload. */
 function refusedRow({ row, reason }: RefusedRow, receivedMs: number): LogRecord {
   const payload = Buffer.from(JSON.stringify(row));
-  const refusal = { code: 'store-refused', reason, field: '', stream: row.stream, topic: '', client: '', payload } as const;
+  const refusal = {
+    code: 'store-refused',
+    reason,
+    field: '',
+    stream: row.stream,
+    topic: '',
+    client: '',
+    payload,
+  } as const;
   return refusalRecord(refusal, receivedMs);
 }

@@ -6,13 +6,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { createLogger, Telemetry } from '../telemetry.ts';
 import { startForwardPart } from './forward.ts';
 import { startRollupPart } from './rollup.ts';
-import type { FromThread, ThreadData, ThreadStatus, ToThread } from './threads.ts';
-
-/** What a part is to its thread. */
-export interface Part {
-  status(): ThreadStatus;
-  stop(): Promise<void>;
-}
+import type { FromThread, Part, ThreadData, ToThread } from './threads.ts';
 
 const METRICS_EVERY_MS = 1_000;
 

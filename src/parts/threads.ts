@@ -21,6 +21,12 @@ export interface ThreadStatus {
   readonly backlog: number | null;
 }
 
+/** What runs in such a thread. */
+export interface Part {
+  status(): ThreadStatus;
+  stop(): Promise<void>;
+}
+
 export type FromThread =
   | { readonly type: 'ready' }
   /** Kafka has every record of the spool below this offset. */
@@ -80,7 +86,9 @@ export function startThread(data: ThreadData, on: (message: FromThread) => void,
       }
       on(message);
     });
-    worker.on('error', (error) => telemetry.log.error({ part: data.part, err: error }, `the ${data.part} thread failed`));
+    worker.on('error', (error) =>
+      telemetry.log.error({ part: data.part, err: error }, `the ${data.part} thread failed`),
+    );
     worker.on('exit', (code) => {
       if (stopping) return stopped();
       deaths++;
@@ -101,7 +109,10 @@ export function startThread(data: ThreadData, on: (message: FromThread) => void,
       clearTimeout(restart);
       worker?.postMessage({ type: 'stop' } satisfies ToThread);
       const limit = setTimeout(() => {
-        telemetry.log.warn({ part: data.part }, `the ${data.part} thread did not stop in time; it goes on from its checkpoint`);
+        telemetry.log.warn(
+          { part: data.part },
+          `the ${data.part} thread did not stop in time; it goes on from its checkpoint`,
+        );
         stopped();
       }, STOP_LIMIT_MS);
       await whenStopped;

@@ -41,7 +41,7 @@ import { decodeCheckpoint, encodeCheckpoint, streamHash } from './checkpoint.ts'
 import { type LateReason, lateRecord } from './late.ts';
 import { type Cell, OpenWindow } from './pane.ts';
 import { provisionalRows } from './provisional.ts';
-import { type CountableReading, fingerprintOf, readingOf } from './record.ts';
+import { type CountableReading, fingerprintOf, readingOf, tagsOf } from './record.ts';
 import { StreamState, type StreamStats } from './stream-state.ts';
 import { floorTo, type Level, windowStarts } from './window.ts';
 
@@ -60,13 +60,16 @@ export interface Restore {
   readonly checkpoint: Checkpoint | null;
   /** The oldest record still in the log. */
   readonly firstOffset: number;
+  /** One past the newest; a commit beyond it is of another log. */
+  readonly endOffset: number;
 }
 
 /**
  * How the engine began: with all it needs, or with truncated history. `foreign`: there was a checkpoint, but not one of
- * ours. `reconfigured`: for some streams, see S above.
+ * ours. `rewound`: the log ends below P, it lost its end or was made anew; what is closed stays closed, and the log as it is
+ * now decides all else. `reconfigured`: for some streams, see S above.
  */
-export type Beginning = 'resumed' | 'true-beginning' | 'cold' | 'foreign' | 'truncated' | 'reconfigured';
+export type Beginning = 'resumed' | 'true-beginning' | 'cold' | 'foreign' | 'truncated' | 'rewound' | 'reconfigured';
 
 export interface Taken {
   /** Ascending by end. */
@@ -118,33 +121,35 @@ export class Engine {
   constructor(options: EngineOptions, restore: Restore) {
     this.#options = options;
     this.#restored = restore.checkpoint;
-    const { checkpoint, firstOffset } = restore;
+    const { checkpoint, firstOffset, endOffset } = restore;
     const progress = checkpoint && decodeCheckpoint(checkpoint);
-    const start = Math.max(checkpoint?.offset ?? firstOffset, firstOffset);
-    const truncated = progress !== null && progress.offset < firstOffset;
-    let changed = false;
+    const isOtherLog = progress !== null && progress.offset > endOffset;
+    const start = isOtherLog ? firstOffset : Math.max(checkpoint?.offset ?? firstOffset, firstOffset);
+    const isTruncated = progress !== null && progress.offset < firstOffset;
+    let isChanged = false;
     for (const stream of Object.values(options.streams)) {
       const hash = streamHash(stream, options);
       const state = new StreamState(stream, hash);
       this.#streams.set(stream.name, state);
-      if (!progress) continue;
+      if (!progress || isOtherLog) continue;
       const bound = progress.streams.get(hash);
       if (bound === undefined) {
-        changed = true;
+        isChanged = true;
         state.completeAfterMs = Math.max(progress.completeAfterMs, progress.watermarkMs + options.skewMs);
       } else if (bound) {
         state.completeAfterMs = progress.completeAfterMs;
       }
     }
     if (progress) {
-      this.#watermarkMs = progress.watermarkMs;
+      if (!isOtherLog) this.#watermarkMs = progress.watermarkMs;
       this.#emittedToMs = progress.frontierMs;
-      this.#producedTo = progress.position;
+      this.#producedTo = isOtherLog ? start : Math.min(progress.position, endOffset);
     }
     this.#position = start;
-    this.#awaitsFirst = truncated || (!progress && start > 0);
-    if (truncated) this.beginning = 'truncated';
-    else if (progress) this.beginning = changed ? 'reconfigured' : 'resumed';
+    this.#awaitsFirst = isTruncated || ((!progress || isOtherLog) && start > 0);
+    if (progress && progress.position > endOffset) this.beginning = 'rewound';
+    else if (isTruncated) this.beginning = 'truncated';
+    else if (progress) this.beginning = isChanged ? 'reconfigured' : 'resumed';
     else if (start === 0) this.beginning = 'true-beginning';
     else this.beginning = checkpoint ? 'foreign' : 'cold';
   }
@@ -258,14 +263,21 @@ export class Engine {
       if (isNew) this.#refuse(record, state, 'straggler');
       return true;
     }
+    const fingerprint = fingerprintOf(reading.values, state.stream.metrics);
+    const known = state.seriesByTags.get(reading.tags);
+    const tags = known === undefined ? tagsOf(reading.tags) : known.tags;
+    if (fingerprint === null || tags === null) {
+      if (isNew) this.#unreadable++;
+      return true;
+    }
     const pane = this.#pane(state, startMs, record.offset);
     if (pane === null) {
       if (isNew) state.stats.outOfReach++;
       return true;
     }
-    const series = state.seriesOf(reading);
-    if (series.cells === 0 && this.#options.hasRoom?.() === false) return false;
-    this.#count(reading, state, pane.cell(series), pane, isNew);
+    const series = known ?? state.addSeries(reading.tags, tags, this.#options.hasRoom);
+    if (series === null) return false;
+    this.#count(reading, fingerprint, state, pane.cell(series), pane, isNew);
     return true;
   }
 
@@ -274,25 +286,25 @@ export class Engine {
     this.#late.push(lateRecord(record, reason, this.#options.partition));
   }
 
-  #count(reading: CountableReading, state: StreamState, cell: Cell, pane: OpenWindow, isNew: boolean): void {
-    const { metrics } = state.stream;
-    const fingerprint = fingerprintOf(reading.values, metrics);
+  #count(
+    reading: CountableReading,
+    fingerprint: number,
+    state: StreamState,
+    cell: Cell,
+    pane: OpenWindow,
+    isNew: boolean,
+  ): void {
+    const { timeMs, values, identity, sequence } = reading;
     const first =
-      reading.identity === undefined
-        ? cell.remember(reading.timeMs - pane.startMs, fingerprint)
-        : pane.remember(reading.identity, fingerprint);
+      identity === undefined ? cell.remember(timeMs - pane.startMs, fingerprint) : pane.remember(identity, fingerprint);
     if (first !== null) {
       cell.duplicates++;
       if (isNew) state.stats.duplicates++;
       if (isNew && first !== fingerprint) state.stats.conflicts++;
       return;
     }
-    cell.count++;
-    if (reading.sequence !== undefined) cell.addSequence(reading.sequence);
-    for (let i = 0; i < metrics.length; i++) {
-      const value = reading.values[metrics[i]!];
-      if (typeof value === 'number') cell.add(i, reading.timeMs, value + 0);
-    }
+    if (sequence !== undefined) cell.addSequence(sequence);
+    cell.add(timeMs, values, state.stream.metrics);
     if (isNew) state.stats.counted++;
   }
 

@@ -127,9 +127,11 @@ const MIN_EXPONENT = -1074;
 const QUOTIENT_BITS = 66;
 
 /** numerator / denominator * 2^exponent as the nearest double, ties to even; both positive. */
-function roundQuotient(numerator: bigint, denominator: bigint, exponent: number): number {
+export function roundQuotient(numerator: bigint, denominator: bigint, exponent: number): number {
   const excess = bitLength(numerator) - bitLength(denominator);
-  // Two guard bits below the smallest double are enough: a subnormal result has fewer bits than 53.
+  // A subnormal result is rounded twice, by Number() and by the last product. With exactly two bits below the smallest
+  // double that is right: a quotient of 54 bits is rounded up or down by Number() just where it has to be, shorter ones
+  // are not rounded by it at all, and longer ones are not subnormal.
   const shift = Math.min(QUOTIENT_BITS - excess, exponent - MIN_EXPONENT + 2);
   const dividend = shift >= 0 ? numerator << BigInt(shift) : numerator;
   const divisor = shift >= 0 ? denominator : denominator << BigInt(-shift);
@@ -137,20 +139,12 @@ function roundQuotient(numerator: bigint, denominator: bigint, exponent: number)
   // Beyond the guard bits all that matters is whether the rest is zero: one sticky bit.
   if (quotient * divisor !== dividend) quotient |= 1n;
   const scale = exponent - shift;
-  if (scale === MIN_EXPONENT - 2 && bitLength(quotient) < 55) {
-    // Subnormal: rounded here, because Number() rounds to 53 bits and the product would round again.
-    const guard = quotient & 3n;
-    let units = quotient >> 2n;
-    if (guard === 3n || (guard === 2n && (units & 1n) === 1n)) units += 1n;
-    return Number(units) * Number.MIN_VALUE;
-  }
   const half = Math.trunc(scale / 2);
   return Number(quotient) * powerOfTwo(half) * powerOfTwo(scale - half);
 }
 
-function bitLength(value: bigint): number {
-  if (value === 0n) return 0;
-  const digits = value.toString(16);
+function bitLength(positive: bigint): number {
+  const digits = positive.toString(16);
   return digits.length * 4 + 28 - Math.clz32(Number.parseInt(digits[0]!, 16));
 }
 

@@ -37,6 +37,9 @@ export class RollupMetrics {
       case 'truncated':
         log.error(fields, 'the log lost records that open windows need: windows around the gap will be missing');
         break;
+      case 'rewound':
+        log.error(fields, 'the log ends before the commit: it lost its end, or is not the same log');
+        break;
       case 'cold':
         log.warn(fields, 'no commit and the log does not begin at its beginning: its first windows will be missing');
         break;

@@ -15,7 +15,12 @@ export interface Series {
   readonly tags: Readonly<Record<string, string>>;
   /** Cells in open windows. */
   cells: number;
+  /** The tags as records wrote them. */
+  readonly texts: string[];
 }
+
+/** How many readings of one series wait to be added together. */
+const HELD_READINGS = 16;
 
 export class Cell {
   readonly series: Series;
@@ -31,6 +36,11 @@ export class Cell {
   /** Base pane only: the event times so far, ascending, as distances from the pane's start; and what came with each. */
   #times: number[] = [];
   #fingerprints: number[] = [];
+  /**
+   * Base pane only: readings that are not in the aggregates yet, time and values of each in a row. With many series every
+   * reading finds the aggregates of its own out of the processor's cache; adding a few at once pays for that only once.
+   */
+  #held: number[] = [];
 
   constructor(series: Series, metrics: number) {
     this.series = series;
@@ -57,15 +67,40 @@ export class Cell {
   forget(): void {
     this.#times = [];
     this.#fingerprints = [];
+    this.settle();
   }
 
-  add(metric: number, timeMs: number, value: number): void {
-    let aggregate = this.aggregates[metric]!;
-    if (aggregate === null) {
-      aggregate = new Aggregate();
-      this.aggregates[metric] = aggregate;
+  /** Counts a reading; metrics that it does not have are undefined. */
+  add(timeMs: number, values: Readonly<Record<string, unknown>>, metrics: readonly string[]): void {
+    this.count++;
+    if (metrics.length === 0) return;
+    const held = this.#held;
+    held.push(timeMs);
+    for (let i = 0; i < metrics.length; i++) {
+      const value = values[metrics[i]!];
+      // Adding zero makes -0 a zero.
+      held.push(value === undefined ? Number.NaN : (value as number) + 0);
     }
-    aggregate.add(timeMs, value);
+    if (held.length >= HELD_READINGS * (metrics.length + 1)) this.settle();
+  }
+
+  /** Brings the aggregates up to date with what was added. */
+  settle(): void {
+    const held = this.#held;
+    if (held.length === 0) return;
+    const { aggregates } = this;
+    const step = aggregates.length + 1;
+    for (let i = 0; i < aggregates.length; i++) {
+      let aggregate = aggregates[i]!;
+      for (let at = 0; at < held.length; at += step) {
+        const value = held[at + 1 + i]!;
+        if (Number.isNaN(value)) continue;
+        aggregate ??= new Aggregate();
+        aggregate.add(held[at]!, value);
+      }
+      aggregates[i] = aggregate;
+    }
+    this.#held = [];
   }
 
   addSequence(sequence: number): void {
@@ -75,6 +110,7 @@ export class Cell {
   }
 
   merge(other: Cell): void {
+    other.settle();
     for (let i = 0; i < other.aggregates.length; i++) {
       const part = other.aggregates[i]!;
       if (part === null) continue;
@@ -99,6 +135,7 @@ export class Cell {
 
   /** One row for each metric that has a value; a stream without metrics has one row with the count. */
   rows(window: OpenWindow, rows: Row[]): void {
+    this.settle();
     const { stream, metrics } = window;
     const { duplicates, missing } = this;
     const { tags } = this.series;

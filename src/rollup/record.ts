@@ -1,10 +1,24 @@
 /**
  * What the engine takes from the value of a `reading` record. Inspection has checked all of this before the log; it is
  * checked again because a log may have other writers, and one bad value must not stop a partition or spoil a sum.
+ *
+ * This is most of what a reading costs, so the text is not parsed as a whole: encodeReading (reading.ts) writes its parts
+ * in a fixed order, the payload, which nobody needs here, is left alone, and the tags stay text, by which the series is
+ * found. A raw `"` never occurs inside of a JSON string, so the marks between the parts cannot be mistaken. A text that
+ * does not look like that is read by `decodeReading`.
  */
-import { decodeReading, type Reading } from '../reading.ts';
+import { decodeReading } from '../reading.ts';
 
-export type CountableReading = Omit<Reading, 'key' | 'payload'>;
+export interface CountableReading {
+  readonly stream: string;
+  readonly timeMs: number;
+  /** JSON, to be read by `tagsOf`. Equal texts are equal tags. */
+  readonly tags: string;
+  /** Not checked yet: see `fingerprintOf`. */
+  readonly values: Readonly<Record<string, unknown>>;
+  readonly sequence: number | undefined;
+  readonly identity: string | undefined;
+}
 
 /** The domain of exact sums and sums of squares (exact-sum.ts). */
 const LARGEST_VALUE = 1e150;
@@ -14,29 +28,109 @@ const LARGEST_TIME_MS = 8.64e15;
 
 const decoder = new TextDecoder();
 
-/** Null when the record is not a reading that can be counted. */
+/** Null when the record is not a reading. */
 export function readingOf(value: Uint8Array): CountableReading | null {
-  const reading = decodeReading(Buffer.isBuffer(value) ? value.toString() : decoder.decode(value));
-  if (reading === null || !(Math.abs(reading.timeMs) <= LARGEST_TIME_MS)) return null;
-  for (const name in reading.tags) if (typeof reading.tags[name] !== 'string') return null;
-  for (const name in reading.values) {
-    const size = Math.abs(reading.values[name]!);
-    if (!(size <= LARGEST_VALUE) || (size < SMALLEST_VALUE && size !== 0)) return null;
-    if (typeof reading.values[name] !== 'number') return null;
+  const text = Buffer.isBuffer(value) ? value.toString() : decoder.decode(value);
+  return scan(text) ?? parse(text);
+}
+
+const HEAD = '{"stream":"';
+const TIME = '","time":';
+const TAGS = ',"tags":{';
+const VALUES = '},"values":{';
+const SEQUENCE = ',"sequence":';
+const PAYLOAD = ',"payload":';
+const [ZERO, NINE, CLOSE] = [0x30, 0x39, 0x7d];
+
+/** Null: not in the form that `encodeReading` gives to an ordinary reading. */
+function scan(text: string): CountableReading | null {
+  if (!text.startsWith(HEAD)) return null;
+  const streamEnd = text.indexOf('"', HEAD.length);
+  if (!text.startsWith(TIME, streamEnd)) return null;
+  const stream = text.slice(HEAD.length, streamEnd);
+  if (stream.includes('\\')) return null;
+  let at = streamEnd + TIME.length;
+  let timeMs = 0;
+  const timeEnd = at + 15;
+  for (let code = text.charCodeAt(at); code >= ZERO && code <= NINE && at < timeEnd; code = text.charCodeAt(at)) {
+    timeMs = timeMs * 10 + (code - ZERO);
+    at++;
   }
-  return reading;
+  if (at === streamEnd + TIME.length || !text.startsWith(TAGS, at)) return null;
+  const tagsStart = at + TAGS.length - 1;
+  const tagsEnd = text.indexOf(VALUES, tagsStart) + 1;
+  if (tagsEnd === 0) return null;
+  const valuesStart = tagsEnd + VALUES.length - 2;
+  const valuesEnd = text.indexOf('}', valuesStart) + 1;
+  if (valuesEnd === 0) return null;
+  const tail = tailOf(text, valuesEnd);
+  if (tail === null) return null;
+  const values = parseObject(text.slice(valuesStart, valuesEnd));
+  if (values === null) return null;
+  const { sequence, identity } = tail;
+  return { stream, timeMs, tags: text.slice(tagsStart, tagsEnd), values, sequence, identity };
+}
+
+type Tail = Pick<CountableReading, 'sequence' | 'identity'>;
+const NO_TAIL: Tail = { sequence: undefined, identity: undefined };
+
+/** What stands between the values and the payload, or the end. */
+function tailOf(text: string, at: number): Tail | null {
+  if (text.startsWith(PAYLOAD, at)) return NO_TAIL;
+  if (text.charCodeAt(at) === CLOSE) return at === text.length - 1 ? NO_TAIL : null;
+  if (!text.startsWith(SEQUENCE, at) && !text.startsWith(',"identity":"', at)) return null;
+  const end = text.indexOf(PAYLOAD, at);
+  const parsed = parseObject(`{${text.slice(at + 1, end < 0 ? text.length - 1 : end)}}`);
+  if (parsed === null) return null;
+  const { sequence, identity, ...rest } = parsed;
+  for (const _ in rest) return null;
+  return {
+    sequence: typeof sequence === 'number' ? sequence : undefined,
+    identity: typeof identity === 'string' ? identity : undefined,
+  };
+}
+
+function parse(text: string): CountableReading | null {
+  const reading = decodeReading(text);
+  if (reading === null || !(Math.abs(reading.timeMs) <= LARGEST_TIME_MS)) return null;
+  const { stream, timeMs, tags, values, sequence, identity } = reading;
+  return { stream, timeMs, tags: JSON.stringify(tags), values, sequence, identity };
+}
+
+function parseObject(text: string): Record<string, unknown> | null {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+/** Null when they are not texts by name. */
+export function tagsOf(text: string): Record<string, string> | null {
+  const tags = parseObject(text);
+  for (const name in tags) if (typeof tags[name] !== 'string') return null;
+  return tags as Record<string, string> | null;
 }
 
 const double = new Float64Array(1);
 const words = new Int32Array(double.buffer);
 
-/** Equal for equal values; different ones have the same one in two thousand million cases. */
-export function fingerprintOf(values: Readonly<Record<string, number>>, metrics: readonly string[]): number {
+/**
+ * An integer that is equal for equal values of these metrics; different ones have the same in one of 2,000 million cases.
+ * Null when a value is none that can be added up.
+ */
+export function fingerprintOf(values: Readonly<Record<string, unknown>>, metrics: readonly string[]): number | null {
   let hash = 0;
   for (let i = 0; i < metrics.length; i++) {
     const value = values[metrics[i]!];
-    // NaN, which no reading holds, stands for "no value".
-    double[0] = typeof value === 'number' ? value + 0 : Number.NaN;
+    if (value === undefined) {
+      hash = Math.imul(hash ^ 1, 0x85ebca6b);
+      continue;
+    }
+    if (typeof value !== 'number') return null;
+    const size = Math.abs(value);
+    if (!(size <= LARGEST_VALUE) || (size < SMALLEST_VALUE && size !== 0)) return null;
+    double[0] = value + 0;
     hash = Math.imul(Math.imul(hash ^ words[0]!, 0x9e3779b1) ^ words[1]!, 0x85ebca6b);
     hash ^= hash >>> 15;
   }

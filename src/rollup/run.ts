@@ -130,14 +130,14 @@ class RunningRollup implements Rollup {
     this.#partitions = new Map();
     const starts = new Map<number, number>();
     for (const assignment of assignments) {
-      const rollup = this.#restore(assignment, assignment.endOffset);
+      const rollup = this.#restore(assignment);
       starts.set(assignment.partition, rollup.engine.position);
     }
     this.#metrics.assigned(new Set(starts.keys()));
     return starts;
   }
 
-  #restore(restore: Restore & { partition: number }, endOffset: number): PartitionRollup<Engine> {
+  #restore(restore: Restore & { partition: number }): PartitionRollup<Engine> {
     const { streams, config, telemetry, clock } = this.#options;
     const { partition } = restore;
     const { graceMs, disorderMs, skewMs } = config;
@@ -159,7 +159,7 @@ class RunningRollup implements Rollup {
         clock,
         pause: this.#pause,
       },
-      endOffset,
+      restore.endOffset,
     );
     this.#partitions.set(partition, rollup);
     return rollup;
@@ -184,13 +184,13 @@ class RunningRollup implements Rollup {
     const { reader } = this.#options;
     const offsets = await rollup.persist('log', () => reader.offsets(batch.partition));
     if (offsets === null || this.#partitions.get(batch.partition) !== rollup) return null;
-    const { firstOffset } = offsets;
+    const { firstOffset, endOffset } = offsets;
     if (firstOffset <= rollup.expected) return rollup;
     await rollup.flush();
     if (rollup.isVoid || this.#partitions.get(batch.partition) !== rollup) return null;
     const { checkpoint } = rollup.engine.take();
     rollup.discard();
-    return this.#restore({ partition: batch.partition, checkpoint, firstOffset }, batch.endOffset);
+    return this.#restore({ partition: batch.partition, checkpoint, firstOffset, endOffset });
   }
 
   async #flushDirty(): Promise<void> {

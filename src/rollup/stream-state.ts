@@ -3,7 +3,6 @@
 import { seriesName } from '../reading.ts';
 import type { Stream } from '../stream.ts';
 import type { OpenWindow, Series } from './pane.ts';
-import type { CountableReading } from './record.ts';
 import { type Level, planLevels } from './window.ts';
 
 /** Readings of this stream, each in exactly one of these; `conflicts` is a part of `duplicates`. */
@@ -25,7 +24,10 @@ export class StreamState {
   readonly largestMs: number;
   /** S of this stream. */
   completeAfterMs = Number.NEGATIVE_INFINITY;
+  /** By name. */
   readonly series = new Map<string, Series>();
+  /** By their tags as they stand in records: JSON. Nearly always one text a series. */
+  readonly seriesByTags = new Map<string, Series>();
   readonly stats: StreamStats = { counted: 0, duplicates: 0, conflicts: 0, late: 0, straggler: 0, outOfReach: 0 };
   readonly #windows = new Map<Level, Map<number, OpenWindow>>();
   /** The pane of the last reading: nearly always that of the next one too. */
@@ -39,20 +41,26 @@ export class StreamState {
     this.largestMs = Math.max(...stream.windows.map((window) => window.sizeMs));
   }
 
-  seriesOf(reading: CountableReading): Series {
-    const name = seriesName(reading.tags);
+  /** The series with these tags, made if there is none; null = it would be new, and there is no room. */
+  addSeries(text: string, tags: Readonly<Record<string, string>>, hasRoom?: () => boolean): Series | null {
+    const name = seriesName(tags);
     let series = this.series.get(name);
     if (series === undefined) {
-      series = { name, tags: reading.tags, cells: 0 };
+      if (hasRoom?.() === false) return null;
+      series = { name, tags, cells: 0, texts: [] };
       this.series.set(name, series);
     }
+    series.texts.push(text);
+    this.seriesByTags.set(text, series);
     return series;
   }
 
   /** A cell of this series is gone. */
   release(series: Series): void {
     series.cells--;
-    if (series.cells === 0) this.series.delete(series.name);
+    if (series.cells > 0) return;
+    this.series.delete(series.name);
+    for (const text of series.texts) this.seriesByTags.delete(text);
   }
 
   window(level: Level, startMs: number): OpenWindow | undefined {

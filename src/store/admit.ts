@@ -5,6 +5,7 @@
  */
 import { type Row, STATISTICS } from '../row.ts';
 import { parseWindow, type WindowSize } from '../stream.ts';
+import { oncePerSeries } from './order.ts';
 import type { RefusedRow } from './store.ts';
 
 /** UTF-8 bytes of stream, metric, tag names and tag values together. InfluxDB ends at 65,535 bytes after escaping. */
@@ -55,10 +56,14 @@ export function whyNot(row: Row): string | null {
     const value = row[name];
     if (value !== null && !Number.isFinite(value)) return `${name} is ${value}, not a finite number`;
   }
-  let nameBytes = Buffer.byteLength(row.stream) + Buffer.byteLength(row.metric);
-  for (const [name, value] of Object.entries(row.tags)) nameBytes += Buffer.byteLength(name) + Buffer.byteLength(value);
+  const nameBytes = nameBytesOf(row);
   if (nameBytes > MAX_NAME_BYTES) {
     return `the names and values of the tags are ${nameBytes} bytes long, more than ${MAX_NAME_BYTES}`;
   }
   return null;
 }
+
+const nameBytesOf = oncePerSeries((row) => {
+  const texts = [row.stream, row.metric, ...Object.entries(row.tags).flat()];
+  return texts.reduce((bytes, text) => bytes + Buffer.byteLength(text), 0);
+});

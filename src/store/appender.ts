@@ -98,6 +98,7 @@ export class Appender {
       while (written < encoded.bytes.length) {
         const left = encoded.bytes.length - written;
         const { bytesWritten } = await this.#handle.write(encoded.bytes, written, left, this.#endOffset + written);
+        if (bytesWritten === 0) throw new Error(`nothing more can be written to ${this.file.path}`);
         written += bytesWritten;
       }
     } catch (thrown) {

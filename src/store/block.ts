@@ -27,7 +27,7 @@
  */
 import { crc32 } from 'node:zlib';
 import { type Row, STATISTICS } from '../row.ts';
-import { sortTags } from './order.ts';
+import { oncePerSeries, sortTags } from './order.ts';
 
 export const HEADER_BYTES = 48;
 /** Rows of one block; a larger write makes several. */
@@ -55,9 +55,7 @@ export interface Series {
   readonly text: string;
 }
 
-export function seriesText(row: Pick<Row, 'stream' | 'metric' | 'tags'>): string {
-  return JSON.stringify([row.stream, row.metric, sortTags(row.tags)]);
-}
+export const seriesText = oncePerSeries((row) => JSON.stringify([row.stream, row.metric, sortTags(row.tags)]));
 
 export interface BlockHead {
   readonly headBytes: number;

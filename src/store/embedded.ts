@@ -168,7 +168,7 @@ class EmbeddedStore implements Store {
     try {
       await this.#shelf.load();
       for (const group of this.#byPeriod(rows)) {
-        if (this.#closed || signal?.aborted) return stoppedFailure;
+        if (signal?.aborted) return stoppedFailure;
         await this.#append(group.label, group.periodStartMs, group.rows);
         telemetry.rowsWritten.inc({ window: group.label }, group.rows.length);
       }

@@ -42,15 +42,39 @@ export function sortTags(tags: Readonly<Record<string, string>>): Record<string,
   return Object.fromEntries(Object.entries(tags).sort((a, b) => compareText(a[0], b[0])));
 }
 
+/**
+ * `compute`, called once for each series and window size and remembered as long as its tags are in use: writers give all
+ * rows of a series the same object of tags. The result may depend on stream, metric, window and tags only.
+ */
+export function oncePerSeries<T>(compute: (row: Row) => T): (row: Row) => T {
+  const byTags = new WeakMap<Row['tags'], Map<string, T>>();
+  return (row) => {
+    const rest = `${row.window} ${row.metric.length} ${row.metric}${row.stream}`;
+    let known = byTags.get(row.tags);
+    const remembered = known?.get(rest);
+    if (remembered !== undefined) return remembered;
+    const result = compute(row);
+    if (!known) {
+      known = new Map();
+      byTags.set(row.tags, known);
+    }
+    known.set(rest, result);
+    return result;
+  };
+}
+
+const seriesKey = oncePerSeries((row) =>
+  JSON.stringify([row.window, row.stream, row.metric, Object.entries(sortTags(row.tags))]),
+);
+
 /** Text that is equal for two rows exactly when they have the same place in a store. */
 export function placeOf(row: Row): string {
-  return JSON.stringify([row.window, row.startMs, row.stream, row.metric, Object.entries(sortTags(row.tags))]);
+  return `${row.startMs} ${seriesKey(row)}`;
 }
 
 /** Of rows with the same place the last one, in the order in which the places were first named. */
 export function lastOfEachPlace(rows: readonly Row[]): Row[] {
-  if (rows.length < 2) return [...rows];
   const byPlace = new Map<string, Row>();
   for (const row of rows) byPlace.set(placeOf(row), row);
-  return [...byPlace.values()];
+  return byPlace.size === rows.length ? [...rows] : [...byPlace.values()];
 }

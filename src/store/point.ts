@@ -16,7 +16,7 @@
  */
 import { type Row, STATISTICS } from '../row.ts';
 import { windowOf } from './admit.ts';
-import { compareText } from './order.ts';
+import { compareText, oncePerSeries } from './order.ts';
 
 /** Integer fields first where they are first shown; the order of a line and of every query. */
 export const FIELDS = ['count', ...STATISTICS, 'duplicates', 'missing', 'rev'] as const;
@@ -89,15 +89,19 @@ export function storedTags(row: Pick<Row, 'tags' | 'metric' | 'window'>): [key: 
 
 /** One line of line protocol, without a line end; the timestamp is in milliseconds. */
 export function encodeLine(row: Row, measurement = row.stream): string {
-  let line = measurementOf(measurement).replace(/[, ]/g, '\\$&');
-  for (const [key, value] of storedTags(row)) line += `,${protect(key)}=${protect(value)}`;
-  line += ` count=${row.count}i`;
+  let line = `${measurementOf(measurement).replace(/[, ]/g, '\\$&')}${encodeTags(row)} count=${row.count}i`;
   for (const name of STATISTICS) {
     const value = row[name];
     if (value !== null) line += `,${name}=${Object.is(value, -0) ? '-0' : value}`;
   }
   return `${line},duplicates=${row.duplicates}i,missing=${row.missing}i,rev=${row.rev}i ${row.startMs}`;
 }
+
+const encodeTags = oncePerSeries((row) =>
+  storedTags(row)
+    .map(([key, value]) => `,${protect(key)}=${protect(value)}`)
+    .join(''),
+);
 
 const SEPARATORS = /[,= ]/;
 

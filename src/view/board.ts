@@ -8,8 +8,8 @@
  * the readings of further devices are counted, not listed.
  */
 import type { Reading, Refusal, RefusalCode } from '../reading.ts';
-import { seriesName } from '../reading.ts';
 import { matchTopic, type Stream } from '../stream.ts';
+import { Device, type DeviceView } from './device.ts';
 
 export const MAX_DEVICES = 50_000;
 /** Share of the entries that devices may take which never sent an accepted reading. */
@@ -17,15 +17,10 @@ const MAX_REFUSED_ONLY_SHARE = 0.1;
 /** When the board is full, devices not seen for this long make room. */
 const FORGET_AFTER_MS = 3_600_000;
 const FORGET_EVERY_MS = 10_000;
-/** A counter that falls by more than this began anew; by less, a reading was overtaken. */
-const RESTART_DISTANCE = 1_000;
-const SILENT_AT_LEAST_MS = 30_000;
-const SILENT_INTERVALS = 5;
 /** The clock of a device whose stamps differ by more than this is called wrong. */
 export const SKEW_LIMIT_MS = 30_000;
 const REORDER_AT_MOST_EVERY_MS = 1_000;
 const SMALL_LIST = 2_000;
-const SMOOTHING = 1 / 8;
 
 export const DEVICE_ORDERS = ['name', 'seen', 'refusals', 'missing', 'skew'] as const;
 export type DeviceOrder = (typeof DEVICE_ORDERS)[number];
@@ -37,31 +32,6 @@ export interface DeviceQuery {
   readonly order?: DeviceOrder;
   readonly limit: number;
   readonly offset: number;
-}
-
-/** One device as it is shown. */
-export interface DeviceView {
-  readonly stream: string;
-  readonly key: string;
-  readonly tags: Readonly<Record<string, string>>;
-  readonly values: Readonly<Record<string, number>>;
-  /** What to ask `/api/v1/rows` for. */
-  readonly series: string;
-  /** Event time and received stamp of the last accepted reading; null when there was none. */
-  readonly timeMs: number | null;
-  readonly receivedMs: number | null;
-  readonly readings: number;
-  readonly sequence: number | null;
-  /** Sequence numbers skipped since this process started, and in how many gaps. */
-  readonly missing: number;
-  readonly gaps: number;
-  readonly restarts: number;
-  /** Smoothed received stamp minus event time. */
-  readonly skewMs: number;
-  /** Nothing for much longer than this device's usual interval. */
-  readonly silent: boolean;
-  readonly refusals: number;
-  readonly lastRefusal: { readonly code: RefusalCode; readonly reason: string; readonly receivedMs: number } | null;
 }
 
 export interface StreamView {
@@ -86,46 +56,6 @@ export interface BoardSummary {
   readonly examples: { readonly skewed?: string; readonly silent?: string; readonly gapped?: string };
 }
 
-class Device {
-  readonly stream: string;
-  readonly key: string;
-  readonly sortKey: string;
-  haystack: string;
-  tags: Readonly<Record<string, string>>;
-  values: Readonly<Record<string, number>> = NO_VALUES;
-  timeMs = 0;
-  receivedMs = 0;
-  readings = 0;
-  sequence = -1;
-  missing = 0;
-  gaps = 0;
-  restarts = 0;
-  skewMs = 0;
-  intervalMs = 0;
-  refusals = 0;
-  lastRefusal: DeviceView['lastRefusal'] = null;
-  /** Changed since `changes` last looked. */
-  changed = true;
-
-  constructor(stream: string, key: string, tags: Readonly<Record<string, string>>) {
-    this.stream = stream;
-    this.key = key;
-    this.tags = tags;
-    this.sortKey = `${sortable(key)}\0${stream}`;
-    this.haystack = haystackOf(key, tags);
-  }
-
-  lastSeenMs(): number {
-    return Math.max(this.receivedMs, this.lastRefusal?.receivedMs ?? 0);
-  }
-
-  silent(nowMs: number): boolean {
-    if (this.readings < 2) return false;
-    return nowMs - this.receivedMs > Math.max(SILENT_AT_LEAST_MS, SILENT_INTERVALS * this.intervalMs);
-  }
-}
-
-const NO_VALUES: Readonly<Record<string, number>> = Object.freeze({});
 const NO_TAGS: Readonly<Record<string, string>> = Object.freeze({});
 
 class StreamEntry {
@@ -173,26 +103,8 @@ export class Board {
       }
       device = admitted;
     }
-    const skewMs = receivedMs - reading.timeMs;
-    if (device.readings === 0) {
-      if (device.refusals > 0) {
-        this.#refusedOnly--;
-        device.haystack = haystackOf(device.key, reading.tags);
-      }
-      device.skewMs = skewMs;
-    } else {
-      device.skewMs += (skewMs - device.skewMs) * SMOOTHING;
-      const sinceMs = receivedMs - device.receivedMs;
-      device.intervalMs =
-        device.readings === 1 ? sinceMs : device.intervalMs + (sinceMs - device.intervalMs) * SMOOTHING;
-    }
-    device.readings++;
-    device.tags = reading.tags;
-    device.values = reading.values;
-    device.timeMs = reading.timeMs;
-    device.receivedMs = receivedMs;
-    device.changed = true;
-    if (reading.sequence !== undefined) follow(device, reading.sequence);
+    if (device.readings === 0 && device.refusals > 0) this.#refusedOnly--;
+    device.accept(reading, receivedMs);
   }
 
   /** After a payload was refused. */
@@ -210,9 +122,7 @@ export class Board {
     if (key === '') return;
     const device = entry.devices.get(key) ?? this.#admit(entry, key, captured ?? NO_TAGS, receivedMs, true);
     if (device === null) return;
-    device.refusals++;
-    device.lastRefusal = { code: refusal.code, reason: refusal.reason.slice(0, 300), receivedMs };
-    device.changed = true;
+    device.refuse(refusal, receivedMs);
   }
 
   /** A page of devices and how many there are in all that match. */
@@ -224,7 +134,7 @@ export class Board {
     const by = query.order ?? 'name';
     if (by !== 'name') devices = [...devices].sort(ORDERS[by]);
     const page = devices.slice(query.offset, query.offset + query.limit);
-    return { total: devices.length, devices: page.map((device) => show(device, nowMs)) };
+    return { total: devices.length, devices: page.map((device) => device.show(nowMs)) };
   }
 
   /** At most `limit` devices that changed since they were last in here. Goes round, so that each one has its turn. */
@@ -236,7 +146,7 @@ export class Board {
       const device = devices[this.#turn]!;
       if (!device.changed) continue;
       device.changed = false;
-      changed.push(show(device, nowMs));
+      changed.push(device.show(nowMs));
     }
     return changed;
   }
@@ -335,53 +245,3 @@ const ORDERS: Readonly<Record<Exclude<DeviceOrder, 'name'>, (a: Device, b: Devic
   missing: (a, b) => b.missing - a.missing,
   skew: (a, b) => Math.abs(b.skewMs) - Math.abs(a.skewMs),
 };
-
-function follow(device: Device, sequence: number): void {
-  const last = device.sequence;
-  if (last < 0 || sequence === last + 1) {
-    device.sequence = sequence;
-  } else if (sequence > last) {
-    device.gaps++;
-    device.missing += sequence - last - 1;
-    device.sequence = sequence;
-  } else if (sequence === last) {
-    // Redelivered.
-  } else if (last - sequence > RESTART_DISTANCE || sequence <= 1) {
-    device.restarts++;
-    device.sequence = sequence;
-  } else if (device.missing > 0) {
-    // One that was overtaken fills its gap; an older one that is redelivered does so here too, unlike in the rows.
-    device.missing--;
-  }
-}
-
-function show(device: Device, nowMs: number): DeviceView {
-  const seen = device.readings > 0;
-  return {
-    stream: device.stream,
-    key: device.key,
-    tags: device.tags,
-    values: device.values,
-    series: seriesName(device.tags),
-    timeMs: seen ? device.timeMs : null,
-    receivedMs: seen ? device.receivedMs : null,
-    readings: device.readings,
-    sequence: device.sequence < 0 ? null : device.sequence,
-    missing: device.missing,
-    gaps: device.gaps,
-    restarts: device.restarts,
-    skewMs: Math.round(device.skewMs),
-    silent: device.silent(nowMs),
-    refusals: device.refusals,
-    lastRefusal: device.lastRefusal,
-  };
-}
-
-/** Digits are compared as numbers: d2 before d10. */
-function sortable(key: string): string {
-  return key.toLowerCase().replace(/\d+/g, (digits) => digits.padStart(15, '0'));
-}
-
-function haystackOf(key: string, tags: Readonly<Record<string, string>>): string {
-  return [key, ...Object.values(tags)].join('\0').toLowerCase();
-}

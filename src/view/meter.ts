@@ -6,158 +6,24 @@
  * Memory: LATENCY_OVER_MS / 1 s sets of sums, about 100 numbers each.
  */
 import type { MetricSample, PipelineStatus, StageName } from './feed.ts';
+import {
+  type CounterShown,
+  FRONTIER,
+  type Queue,
+  runsHere,
+  SHOWN,
+  type StageCounter,
+  type StageStatus,
+} from './stages.ts';
+import { addUp, grown, NOTHING, quantile, type Sum } from './sums.ts';
 
 export const RATE_OVER_MS = 10_000;
 export const LATENCY_OVER_MS = 60_000;
 const HISTORY = 120;
-const FRONTIER = 'millrace_frontier_seconds';
-
-export interface StageStatus {
-  readonly name: StageName;
-  /** What it does, in a few words. */
-  readonly does: string;
-  /** False: it runs in another process, so there are no numbers here. */
-  readonly here: boolean;
-  readonly ratePerSecond: number;
-  /** What the rate counts. */
-  readonly rateOf: string;
-  readonly latencyMs: { readonly p50: number; readonly p99: number } | null;
-  readonly latencyOf: string;
-  readonly queue: Queue | null;
-  readonly counters: readonly StageCounter[];
-}
-
-export interface Queue {
-  readonly name: string;
-  readonly depth: number;
-  /** Null: bounded by something else, or not at all here. */
-  readonly limit: number | null;
-  readonly unit: 'bytes' | 'records';
-}
-
-export interface StageCounter {
-  readonly name: string;
-  readonly label: string;
-  readonly value: number;
-  readonly ratePerSecond: number;
-  /** `flow`: goes on to the next stage; `exit`: its way ends here, with a reason; `failure`: tried again; `level`: goes up and down. */
-  readonly kind: 'flow' | 'exit' | 'failure' | 'level';
-  readonly by: Readonly<Record<string, number>>;
-}
 
 export interface Growth {
   readonly total: number;
   readonly by: Readonly<Record<string, number>>;
-}
-
-interface CounterShown {
-  readonly name: string;
-  readonly metric: string;
-  readonly label: string;
-  readonly kind: StageCounter['kind'];
-  readonly kafkaOnly?: true;
-}
-
-interface StageShown {
-  readonly name: StageName;
-  readonly does: string;
-  readonly rateOf: string;
-  readonly rate: readonly string[];
-  readonly latency: string;
-  readonly latencyOf: string;
-  readonly counters: readonly CounterShown[];
-}
-
-const SHOWN: readonly StageShown[] = [
-  {
-    name: 'ingress',
-    does: 'Devices publish over MQTT',
-    rateOf: 'publishes',
-    rate: ['millrace_received_total'],
-    latency: 'millrace_acknowledge_seconds',
-    latencyOf: 'publish to acknowledgement',
-    counters: [
-      { name: 'received', metric: 'millrace_received_total', label: 'received', kind: 'flow' },
-      { name: 'acknowledged', metric: 'millrace_acknowledged_total', label: 'acknowledged', kind: 'flow' },
-      { name: 'turned_away', metric: 'millrace_turned_away_total', label: 'turned away', kind: 'exit' },
-      { name: 'limit_reached', metric: 'millrace_limit_reached_total', label: 'limits reached', kind: 'failure' },
-      { name: 'connections', metric: 'millrace_connections', label: 'connected clients', kind: 'level' },
-    ],
-  },
-  {
-    name: 'inspect',
-    does: 'Each payload is checked and enriched',
-    rateOf: 'readings',
-    rate: ['millrace_accepted_total'],
-    latency: '',
-    latencyOf: 'part of the acknowledgement',
-    counters: [
-      { name: 'accepted', metric: 'millrace_accepted_total', label: 'accepted', kind: 'flow' },
-      { name: 'dead_letters', metric: 'millrace_dead_letters_total', label: 'dead letters', kind: 'exit' },
-    ],
-  },
-  {
-    name: 'journal',
-    does: 'Written to the log, then acknowledged',
-    rateOf: 'records',
-    rate: ['millrace_accepted_total', 'millrace_dead_letters_total'],
-    latency: 'millrace_spool_commit_seconds',
-    latencyOf: 'write and sync to disk',
-    counters: [
-      {
-        name: 'forwarded',
-        metric: 'millrace_forwarded_total',
-        label: 'forwarded to Kafka',
-        kind: 'flow',
-        kafkaOnly: true,
-      },
-      { name: 'backlog', metric: 'millrace_spool_backlog_records', label: 'waiting for a reader', kind: 'level' },
-      {
-        name: 'forward_failures',
-        metric: 'millrace_forward_failures_total',
-        label: 'Kafka failures',
-        kind: 'failure',
-        kafkaOnly: true,
-      },
-      { name: 'spool_failures', metric: 'millrace_spool_failures_total', label: 'disk failures', kind: 'failure' },
-    ],
-  },
-  {
-    name: 'rollup',
-    does: 'Readings are counted in windows',
-    rateOf: 'readings',
-    rate: ['millrace_counted_total'],
-    latency: FRONTIER,
-    latencyOf: 'now minus last final window',
-    counters: [
-      { name: 'counted', metric: 'millrace_counted_total', label: 'counted', kind: 'flow' },
-      { name: 'windows_closed', metric: 'millrace_windows_closed_total', label: 'windows closed', kind: 'flow' },
-      { name: 'duplicates', metric: 'millrace_duplicates_total', label: 'duplicates', kind: 'exit' },
-      { name: 'late', metric: 'millrace_late_total', label: 'late', kind: 'exit' },
-      { name: 'accumulators', metric: 'millrace_open_accumulators', label: 'open windows', kind: 'level' },
-    ],
-  },
-  {
-    name: 'store',
-    does: 'Final rows are kept and queried',
-    rateOf: 'rows',
-    rate: ['millrace_rows_written_total'],
-    latency: 'millrace_store_write_seconds',
-    latencyOf: 'one write',
-    counters: [
-      { name: 'rows_written', metric: 'millrace_rows_written_total', label: 'rows written', kind: 'flow' },
-      { name: 'repairs', metric: 'millrace_repairs_total', label: 'rows repaired', kind: 'flow' },
-      { name: 'store_failures', metric: 'millrace_store_failures_total', label: 'failed writes', kind: 'failure' },
-    ],
-  },
-];
-
-interface Sum {
-  total: number;
-  min: number;
-  by: Map<string, number>;
-  /** Histograms: upper bound in seconds -> cumulative count. */
-  buckets: Map<number, number> | null;
 }
 
 interface Shot {
@@ -165,8 +31,6 @@ interface Shot {
   readonly wallMs: number;
   readonly sums: ReadonlyMap<string, Sum>;
 }
-
-const NOTHING: Sum = { total: 0, min: Number.POSITIVE_INFINITY, by: new Map(), buckets: null };
 
 export class Meter {
   readonly #shots: Shot[] = [];
@@ -197,8 +61,7 @@ export class Meter {
       here: runsHere(stage.name, status.role),
       ratePerSecond: round(this.#rate(stage.rate, before)),
       rateOf: stage.rateOf,
-      latencyMs:
-        stage.latency === FRONTIER ? this.#behind() : stage.latency === '' ? null : this.#latency(stage.latency),
+      latencyMs: stage.latency === FRONTIER ? this.#behind() : this.#latency(stage.latency),
       latencyOf: stage.latencyOf,
       queue: this.#queue(stage.name, status),
       counters: stage.counters
@@ -273,9 +136,9 @@ export class Meter {
     };
   }
 
-  #latency(metric: string): { p50: number; p99: number } | null {
-    const now = this.#now().get(metric)?.buckets;
-    if (!now) return null;
+  #latency(metric: string | null): { p50: number; p99: number } | null {
+    const now = metric === null ? null : this.#now().get(metric)?.buckets;
+    if (metric === null || !now) return null;
     const before = this.#shots.length > 1 ? this.#shots[0]!.sums.get(metric)?.buckets : undefined;
     const bounds = [...now.keys()].sort((a, b) => a - b);
     const counts = bounds.map((bound) => now.get(bound)! - (before?.get(bound) ?? 0));
@@ -319,59 +182,6 @@ export class Meter {
         return null;
     }
   }
-}
-
-function runsHere(stage: StageName, role: PipelineStatus['role']): boolean {
-  if (role === 'all') return true;
-  return (stage === 'rollup' || stage === 'store') === (role === 'rollup');
-}
-
-function addUp(samples: readonly MetricSample[]): Map<string, Sum> {
-  const sums = new Map<string, Sum>();
-  for (const { name, values } of samples) {
-    let sum = sums.get(name);
-    if (!sum) {
-      sum = { total: 0, min: Number.POSITIVE_INFINITY, by: new Map(), buckets: null };
-      sums.set(name, sum);
-    }
-    for (const { value, labels, metricName } of values) {
-      if (metricName?.endsWith('_bucket')) {
-        sum.buckets ??= new Map();
-        const bound = labels.le === '+Inf' ? Number.POSITIVE_INFINITY : Number(labels.le);
-        sum.buckets.set(bound, (sum.buckets.get(bound) ?? 0) + value);
-        continue;
-      }
-      if (metricName?.endsWith('_sum')) continue;
-      sum.total += value;
-      if (value < sum.min && value > 0) sum.min = value;
-      const label = Object.values(labels)[0];
-      if (label !== undefined) sum.by.set(String(label), (sum.by.get(String(label)) ?? 0) + value);
-    }
-  }
-  return sums;
-}
-
-function grown(now: Sum, before: Sum): Record<string, number> {
-  const by: Record<string, number> = {};
-  for (const [label, value] of now.by) {
-    const more = value - (before.by.get(label) ?? 0);
-    if (more > 0) by[label] = more;
-  }
-  return by;
-}
-
-/** From cumulative bucket counts; null when nothing was counted. Above the last finite bound it answers that bound. */
-export function quantile(bounds: readonly number[], cumulative: readonly number[], q: number): number | null {
-  const total = cumulative.at(-1) ?? 0;
-  if (total <= 0) return null;
-  const rank = q * total;
-  const index = cumulative.findIndex((count) => count >= rank);
-  const upper = bounds[index]!;
-  const lower = index === 0 ? 0 : bounds[index - 1]!;
-  if (!Number.isFinite(upper)) return lower;
-  const below = index === 0 ? 0 : cumulative[index - 1]!;
-  const within = cumulative[index]! - below;
-  return within <= 0 ? upper : lower + ((upper - lower) * (rank - below)) / within;
 }
 
 function round(value: number): number {

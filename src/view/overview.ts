@@ -8,8 +8,10 @@ import type { Telemetry } from '../telemetry.ts';
 import type { BoardSummary } from './board.ts';
 import type { Feed, PartStatus, PipelineStatus, StageName } from './feed.ts';
 import { readiness } from './health.ts';
-import { Meter, type StageStatus } from './meter.ts';
-import { findProblems, type Problem, rememberSince, type Severity } from './problems.ts';
+import { Meter } from './meter.ts';
+import type { Problem, Severity } from './problem.ts';
+import { findProblems, rememberSince } from './problems.ts';
+import type { StageStatus } from './stages.ts';
 
 /** Over which the growth of queues is taken. */
 const GROWTH_OVER_MS = 30_000;

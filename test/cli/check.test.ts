@@ -107,9 +107,9 @@ describe('millrace check', () => {
         'mqtt: { auth: { users: users.yaml } }\nstreams:\n  a: { topic: "a/{device}", time: ts, metrics: [x], schema: broken.json }\n  b: { topic: "b/{device}", time: ts, metrics: [x], enrich: { registry: two.csv } }\n',
       );
       assert.equal(code, 2);
-      assert.match(lines[0]!, /^m\.yaml:3:\d+: streams\.a\.schema: The schema broken\.json cannot be used/);
-      assert.match(lines[1]!, /^m\.yaml:4:\d+: streams\.b\.enrich\.registry: two\.csv, line 3: device "d1" is already/);
-      assert.match(lines[2]!, /^m\.yaml:1:24: mqtt\.auth\.users: /);
+      assert.match(lines[0]!, /^m\.yaml:1:24: mqtt\.auth\.users: /);
+      assert.match(lines[1]!, /^m\.yaml:3:\d+: streams\.a\.schema: The schema broken\.json cannot be used/);
+      assert.match(lines[2]!, /^m\.yaml:4:\d+: streams\.b\.enrich\.registry: two\.csv, line 3: device "d1" is already/);
       assert.equal(lines[3], 'm.yaml: 3 mistakes');
     });
 
@@ -179,7 +179,7 @@ describe('millrace check', () => {
         'time      2023-11-14T22:13:20.000Z, from ts',
         'tags      device=d1 room=hall site=a',
         'metrics   temperature=21; not there: humidity',
-        'key       d1: partition 5 of 12',
+        'key       d1: partition 1 of 12',
         'sequence  7',
         'window    10s     2023-11-14T22:13:20.000Z to 2023-11-14T22:13:30.000Z',
         'window    1m      2023-11-14T22:13:00.000Z to 2023-11-14T22:14:00.000Z',

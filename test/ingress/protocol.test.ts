@@ -150,8 +150,7 @@ describe('the protocol', () => {
     for (const filter of ['+', '#', '/', '/+', '+/+', 'a/+/b', 'a/#', '+/#', '/#', 'a//b']) {
       it(`grants the filter ${filter}`, async () => {
         const client = await harness.connected();
-        const answer = await client.subscribe(filter, 1);
-        assert.deepEqual((answer as { granted: number[] }).granted, [1]);
+        assert.equal(await client.subscribe(filter, 1), 1);
       });
     }
     it('answers each filter of one SUBSCRIBE in order [MQTT-3.8.4-5]', async () => {

@@ -53,19 +53,6 @@ describe('Loading schemas and registries', () => {
     await writeFile(registry, `${CSV}d1,cellar\n`);
     assert.match(failureOf(await load()), /devices\.csv, line 3: device "d1" is already listed on line 2/);
   });
-
-  const enrichment = (changes: object) => ({ ...stream.enrich!, ...changes });
-  const clashes: [what: string, changes: () => Parameters<typeof makeStream>[0], expected: RegExp][] = [
-    ['a tag with two sources', () => ({ tags: ['site'] }), /environment: the tag "site" has more than one source/],
-    ['a tag name that rows use', () => ({ tags: ['window'] }), /the tag name "window" is reserved/],
-    ['the name __proto__', () => ({ topic: 'a/{__proto__}', key: 'a' }), /"__proto__" cannot be a name/],
-    ['a metric listed twice', () => ({ metrics: ['a', 'a'] }), /the metric "a" is listed twice/],
-    ['a join that is no tag', () => ({ enrich: enrichment({ by: 'serial' }) }), /enrich\.by is "serial"/],
-    ['a scale without metric', () => ({ enrich: enrichment({ scale: { x: 'f' } }) }), /enrich\.scale names "x"/],
-  ];
-  for (const [what, changes, expected] of clashes) {
-    it(`refuses ${what}`, async () => assert.match(failureOf(await load([makeStream(changes())])), expected));
-  }
 });
 
 describe('Watching schemas and registries', () => {

@@ -69,6 +69,14 @@ async function settle(): Promise<void> {
   for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => setImmediate(resolve));
 }
 
+/** For a `FakeKafka` among real parts. */
+export const realTime: { readonly schedule: Schedule } = {
+  schedule: (ms, task) => {
+    const timer = setTimeout(task, ms);
+    return () => clearTimeout(timer);
+  },
+};
+
 /** A log with one partition, in memory. */
 export class MemoryLog {
   readonly records: StoredRecord[] = [];
@@ -191,9 +199,9 @@ export class FakeKafka implements Sender {
   mostAtOnce = 0;
   #underWay = new Set<string>();
   #requestsUnderWay = 0;
-  readonly #time: SimulatedTime;
+  readonly #time: { readonly schedule: Schedule };
 
-  constructor(time: SimulatedTime) {
+  constructor(time: { readonly schedule: Schedule }) {
     this.#time = time;
   }
 

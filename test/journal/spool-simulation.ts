@@ -35,21 +35,15 @@ const GROUP = 'rollup';
 const SEGMENT_BYTES = 1_500;
 const MAX_BYTES = 40_000;
 const START_MS = 1_700_000_000_000;
+const telemetry = silentTelemetry();
 
+/** Calls that are made often meet their fault a little later than those that are rare. */
 const faultStep: fc.Arbitrary<Step> = fc
   .record({
-    operation: fc.constantFrom<Operation>(
-      'write',
-      'datasync',
-      'write',
-      'datasync',
-      'open',
-      'rename',
-      'syncFolder',
-      'truncate',
-    ),
-    after: fc.nat(6),
+    operation: fc.constantFrom<Operation>('write', 'datasync', 'datasync', 'open', 'rename', 'syncFolder', 'truncate'),
+    after: fc.nat(3),
     fault: fc.constantFrom<Fault>(
+      { error: 'EIO' },
       { error: 'EIO' },
       { error: 'ENOSPC' },
       { short: true },
@@ -57,16 +51,20 @@ const faultStep: fc.Arbitrary<Step> = fc
       { crash: 'kill' },
     ),
   })
-  .map((fault) => ({ do: 'fault', ...fault }));
+  .map(({ operation, after, fault }) => ({
+    do: 'fault',
+    operation,
+    after: operation === 'write' || operation === 'datasync' ? after : 0,
+    fault,
+  }));
+
+const appendStep: fc.Arbitrary<Step> = fc
+  .array(fc.integer({ min: 4, max: 400 }), { minLength: 1, maxLength: 8 })
+  .map((sizes) => ({ do: 'append', sizes }));
 
 export const steps: fc.Arbitrary<Step[]> = fc.array(
   fc.oneof(
-    {
-      weight: 8,
-      arbitrary: fc
-        .array(fc.integer({ min: 4, max: 400 }), { minLength: 1, maxLength: 8 })
-        .map((sizes): Step => ({ do: 'append', sizes })),
-    },
+    { weight: 8, arbitrary: appendStep },
     { weight: 5, arbitrary: faultStep },
     { weight: 3, arbitrary: fc.constant<Step>({ do: 'read' }) },
     { weight: 2, arbitrary: fc.constant<Step>({ do: 'commit' }) },
@@ -75,7 +73,7 @@ export const steps: fc.Arbitrary<Step[]> = fc.array(
     { weight: 1, arbitrary: fc.constant<Step>({ do: 'reopen' }) },
     { weight: 2, arbitrary: fc.constant<Step>({ do: 'heal' }) },
   ),
-  { minLength: 5, maxLength: 60 },
+  { minLength: 15, maxLength: 60 },
 );
 
 /** Answers how often each fault happened. `twist` replaces the file system of each process: a planted bug. */
@@ -106,8 +104,8 @@ class Simulation {
   readonly #seen = new Map<number, number>();
   /** Where the reader goes on. */
   #position = 0;
-  #committed = 0;
-  #commitTried = 0;
+  /** What the stored checkpoint may be: the last commit that succeeded, or one tried since. */
+  #checkpoints = new Set([0]);
 
   constructor(seed: number, twist: (files: Files) => Files) {
     this.disk = new MemoryDisk(randomFrom(seed));
@@ -210,10 +208,10 @@ class Simulation {
   }
 
   async #commit(): Promise<void> {
-    if (this.#position < this.#commitTried) return;
-    this.#commitTried = this.#position;
-    const outcome = await this.#consumer.commit(0, { offset: this.#position, metadata: `at ${this.#position}` });
-    if (outcome.ok && !this.disk.crashed) this.#committed = this.#position;
+    const offset = this.#position;
+    this.#checkpoints.add(offset);
+    const outcome = await this.#consumer.commit(0, { offset, metadata: `at ${offset}` });
+    if (outcome.ok && !this.disk.crashed) this.#checkpoints = new Set([offset]);
   }
 
   async #heal(): Promise<void> {
@@ -247,7 +245,6 @@ class Simulation {
   async #open(): Promise<void> {
     for (let attempt = 0; ; attempt++) {
       const files = this.#twist(this.disk.restart());
-      const telemetry = silentTelemetry();
       const opened = await openSpool({
         folder: FOLDER,
         maxBytes: MAX_BYTES,
@@ -289,7 +286,7 @@ class Simulation {
     const stored = await this.#reader.checkpoint(GROUP, 0);
     assert.ok(stored.ok, JSON.stringify(stored));
     const checkpoint = stored.value?.offset ?? 0;
-    assert.ok(checkpoint >= this.#committed && checkpoint <= this.#commitTried, `checkpoint ${checkpoint}`);
+    assert.ok(this.#checkpoints.has(checkpoint), `${checkpoint} is none of ${[...this.#checkpoints]}`);
     assert.ok(stored.value === null || stored.value.metadata === `at ${checkpoint}`);
     assert.ok(endOffset >= checkpoint, `the end ${endOffset} is below the checkpoint ${checkpoint}`);
     assert.ok(firstOffset <= checkpoint, `deleted up to ${firstOffset}, but the checkpoint is ${checkpoint}`);
@@ -319,9 +316,7 @@ class Simulation {
     this.#appended.forEach(({ acknowledged }, number) => {
       if (acknowledged) assert.ok(present.has(number) || deleted.has(number), `acknowledged record ${number} is lost`);
     });
-    this.#position = Math.max(checkpoint, firstOffset);
-    this.#committed = checkpoint;
-    this.#commitTried = checkpoint;
+    this.#position = checkpoint;
   }
 }
 

@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import {
   appendFile,
-  cp,
   type FileHandle,
   mkdtemp,
   open,
@@ -121,7 +120,6 @@ describe('the embedded store when things go wrong', () => {
     const { folder, appends, sizes } = await withAppends([10, 40, 5, 5]);
     const messages: string[] = [];
     const log = pino({ level: 'error' }, { write: (line: string) => void messages.push(JSON.parse(line).msg) });
-    const telemetry = new Telemetry(log);
     const path = join(folder, FILE);
     const whole = await readFile(path);
     for (const [at, lost] of [
@@ -133,7 +131,7 @@ describe('the embedded store when things go wrong', () => {
       flipped[at]! ^= 0xff;
       await writeFile(path, flipped);
       messages.length = 0;
-      const left = await readAll(folder, { telemetry });
+      const left = await readAll(folder, { telemetry: new Telemetry(log) });
       assert.equal(left.length, 60 - lost);
       assert.deepEqual(messages, ['a file of rows is damaged; rows are missing']);
       const store = openStore(folder, { telemetry: new Telemetry(log) });
@@ -239,7 +237,7 @@ describe('the embedded store when things go wrong', () => {
     const store = openStore(folder, { openFile: disk.openFile });
     const [first, second, third] = [0, 1, 2].map((i) => makeRow({ startMs: T0 + i * 10_000 }));
     await write(store, [first!]);
-    disk.fails = { call: 'datasync', code: 'EIO', afterBytes: 0 };
+    disk.fails = { call: 'datasync', code: 'EIO', afterBytes: 30 };
     assert.equal((await store.write([second!])).ok, false);
     disk.fails = null;
     const before = await readFile(join(folder, FILE));

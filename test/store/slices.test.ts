@@ -61,11 +61,11 @@ describe('reading in slices', () => {
 
   it('holds little more than one window start when there are many series', async () => {
     const rows: Row[] = [];
-    for (let i = 0; i < 30; i++) {
+    for (let i = 0; i < 12; i++) {
       for (let d = 0; d < 5_000; d++) rows.push(makeRow({ startMs: T0 + i * 10_000, tags: { device: `${d}` } }));
     }
     const got = await read(rows, { fromMs: 0, toMs: T0 * 2 });
-    assert.equal(got.rows.length, 150_000);
+    assert.equal(got.rows.length, 60_000);
     assert(got.most <= 40_000, `${got.most} rows at once`);
     const newest = await read(rows, { fromMs: 0, toMs: T0 * 2, limit: 10 });
     assert.equal(newest.rows.length, 10);

@@ -16,21 +16,27 @@ export class RawClient {
   error: Error | null = null;
   readonly #parser: Parser = parser({ protocolVersion: 4 });
   readonly #watchers = new Set<() => void>();
+  readonly #byCommand = new Map<string, Packet[]>();
 
   constructor(stream: Duplex) {
     this.stream = stream;
     this.#parser.on('packet', (packet: Packet) => {
       this.packets.push(packet);
+      const same = this.#byCommand.get(packet.cmd);
+      if (same) same.push(packet);
+      else this.#byCommand.set(packet.cmd, [packet]);
       this.#changed();
     });
     stream.on('data', (chunk: Buffer) => this.#parser.parse(chunk));
     stream.on('error', (error) => {
       this.error = error;
     });
-    stream.on('close', () => {
-      this.closed = true;
-      this.#changed();
-    });
+    for (const event of ['end', 'close']) {
+      stream.on(event, () => {
+        this.closed = true;
+        this.#changed();
+      });
+    }
   }
 
   static async open(port: number, host = '127.0.0.1'): Promise<RawClient> {
@@ -63,13 +69,16 @@ export class RawClient {
     this.send({ cmd: 'publish', topic, payload, qos, messageId, dup: false, retain: false, ...more });
   }
 
-  async subscribe(topic: string, qos: 0 | 1 | 2 = 0, messageId = 9): Promise<Packet> {
+  /** Answers the code of the SUBACK: the granted QoS, or 128. */
+  async subscribe(topic: string, qos: 0 | 1 | 2 = 0, messageId = 9): Promise<number> {
+    const count = this.of('suback').length;
     this.send({ cmd: 'subscribe', messageId, subscriptions: [{ topic, qos }] });
-    return this.until('suback');
+    const { granted } = await this.until('suback', count + 1);
+    return granted[0] as number;
   }
 
   of<C extends Packet['cmd']>(cmd: C): Extract<Packet, { cmd: C }>[] {
-    return this.packets.filter((packet): packet is Extract<Packet, { cmd: C }> => packet.cmd === cmd);
+    return (this.#byCommand.get(cmd) ?? []) as Extract<Packet, { cmd: C }>[];
   }
 
   /** Packet identifiers of the acknowledgements so far, in order. */
@@ -81,7 +90,7 @@ export class RawClient {
   async until<C extends Packet['cmd']>(cmd: C, count = 1): Promise<Extract<Packet, { cmd: C }>> {
     await this.when(() => this.of(cmd).length >= count || this.closed, `${count} x ${cmd}`);
     const found = this.of(cmd)[count - 1];
-    if (!found) throw new Error(`closed before ${count} x ${cmd}; got ${this.packets.map((packet) => packet.cmd)}`);
+    if (!found) throw new Error(`closed before ${count} x ${cmd}; got ${this.#summary()}`);
     return found;
   }
 
@@ -94,7 +103,7 @@ export class RawClient {
     await new Promise<void>((resolve, reject) => {
       const timer = setTimeout(() => {
         this.#watchers.delete(check);
-        reject(new Error(`waited ${DEADLINE_MS} ms for ${what}; got ${this.packets.map((packet) => packet.cmd)}`));
+        reject(new Error(`waited ${DEADLINE_MS} ms for ${what}; got ${this.#summary()}`));
       }, DEADLINE_MS);
       const check = () => {
         if (!condition()) return;
@@ -115,6 +124,10 @@ export class RawClient {
 
   end(): void {
     this.stream.destroy();
+  }
+
+  #summary(): string {
+    return [...this.#byCommand].map(([cmd, packets]) => `${packets.length} x ${cmd}`).join(', ') || 'nothing';
   }
 
   #changed(): void {

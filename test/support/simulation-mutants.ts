@@ -26,8 +26,8 @@ function committing(change: (progress: Progress, engine: Engine) => Partial<Prog
 /** An engine that is restored from something else than was committed. */
 function restoring(change: (progress: Progress) => Partial<Progress>): Mutant {
   return {
-    createEngine: (options, { checkpoint, firstOffset }) =>
-      new Engine(options, { checkpoint: altered(checkpoint, change), firstOffset }),
+    createEngine: (options, restore) =>
+      new Engine(options, { ...restore, checkpoint: altered(restore.checkpoint, change) }),
   };
 }
 
@@ -71,7 +71,7 @@ class ReopeningEngine extends Engine {
   }
 
   #reopen(record: StoredRecord): void {
-    const fresh = new Engine(this.#settings, { checkpoint: null, firstOffset: 0 });
+    const fresh = new Engine(this.#settings, { checkpoint: null, firstOffset: 0, endOffset: 0 });
     const timeMs = decodeReading(Buffer.from(record.value).toString())!.timeMs;
     fresh.process({ ...record, offset: 0, receivedMs: timeMs });
     const tick: LogRecord = { ...record, kind: 'tick', receivedMs: timeMs + 10_000_000 };

@@ -3,7 +3,9 @@ import fc from 'fast-check';
 import { ManualClock } from '../../src/clock.ts';
 import { silentTelemetry } from '../../src/telemetry.ts';
 import type { MetricSample, StageName } from '../../src/view/feed.ts';
-import { Meter, quantile, type StageStatus } from '../../src/view/meter.ts';
+import { Meter } from '../../src/view/meter.ts';
+import type { StageStatus } from '../../src/view/stages.ts';
+import { quantile } from '../../src/view/sums.ts';
 import { FakeFeed } from '../support/fake-feed.ts';
 
 const status = new FakeFeed(new ManualClock(), { devices: 0 }).status();

@@ -109,7 +109,7 @@ describe('the HTTP server', () => {
     assert.ok(running.length > 0);
     const sent = events
       .filter(({ name }) => name === 'rows')
-      .flatMap(({ data }) => data.rows.map((row: { startMs: number }) => row.startMs));
+      .flatMap(({ data }) => data.rows.map((row) => row.startMs));
     assert.equal(new Set(sent).size, sent.length, 'a row was sent twice');
     await view!.close();
     await until(() => events.ended, 'the stream ends');
@@ -121,7 +121,7 @@ describe('the HTTP server', () => {
     for (let i = 0; i < MAX_LIVE_CLIENTS; i++) pages.push(await open(`${address}/api/v1/live`));
     const refused = await fetch(`${address}/api/v1/live`);
     assert.equal(refused.status, 503);
-    assert.match((await refused.json()).error.message, /already/);
+    assert.match(await refused.text(), /already/);
     pages[0]!.destroy();
     await until(async () => {
       const answer = await open(`${address}/api/v1/live`);
@@ -150,7 +150,13 @@ function open(url: string): Promise<IncomingMessage> {
   });
 }
 
-interface Heard extends Array<{ name: string; data: any }> {
+/** What the events carry that is looked at here. */
+interface Data {
+  stages: unknown[];
+  rows: { startMs: number; metric: string; tags: { device: string } }[];
+}
+
+interface Heard extends Array<{ name: string; data: Data }> {
   ended?: boolean;
 }
 

@@ -1,24 +1,15 @@
 // The chart's surroundings: which device, metric, window and range; the rows behind it; the numbers of one window. The
 // choice is kept in the address, so that it can be sent to someone else.
 import { address, getRows } from './api.js';
-import { createChart, legendItems } from './chart.js';
-import { byId, make, reconcile, setText } from './dom.js';
-import { measure, moment, seriesName, time, whole } from './format.js';
+import { createChart } from './chart.js';
+import { legendItems } from './chart-style.js';
+import { fits, RANGES, rangeName, readAddress, settle, writeAddress } from './choice.js';
+import { options, segments } from './controls.js';
+import { byId, setText } from './dom.js';
+import { seriesName } from './format.js';
+import { fillReadout, fillTable } from './numbers.js';
 import { windowName } from './streams.js';
 
-const RANGES = [
-  [300_000, '5 min'],
-  [900_000, '15 min'],
-  [3_600_000, '1 h'],
-  [21_600_000, '6 h'],
-  [86_400_000, '24 h'],
-  [604_800_000, '7 days'],
-  [2_592_000_000, '30 days'],
-];
-const MOST_ROWS = 3_000;
-const FEWEST_ROWS = 4;
-const GOOD_ROWS = 60;
-const TABLE_ROWS = 20;
 const KEEP_ROWS = 10_000;
 const RELOAD_MS = 60_000;
 
@@ -33,6 +24,8 @@ export function startExplore({ watch }) {
   let asked = 0;
   let inspected = null;
   let problem = '';
+  /** What is drawn: the closed windows and the open ones, ascending. */
+  let drawn = { finals: [], open: [] };
 
   const chart = createChart(byId('chart'), {
     inspected: (row, isRunning) => {
@@ -61,29 +54,17 @@ export function startExplore({ watch }) {
 
   /** Everything is asked for again. */
   function changed() {
-    settle();
+    settle(choice, streams.get(choice.stream));
     rows = new Map();
     running = new Map();
     inspected = null;
+    drawn = { finals: [], open: [] };
     problem = '';
     chart.clear();
     writeAddress(choice);
     showControls();
     watch({ stream: choice.stream, window: choice.window, series: seriesName(choice.tags), metric: choice.metric });
     load();
-  }
-
-  /** Makes the choice one that exists: the window belongs to the stream, the range shows a sensible number of rows. */
-  function settle() {
-    const stream = streams.get(choice.stream);
-    if (!stream.metrics.includes(choice.metric)) choice.metric = stream.metrics[0] ?? '';
-    const window = windowOf(choice) ?? stream.windows[0];
-    choice.window = window.label;
-    if (!fits(choice.rangeMs, window)) {
-      const target = window.everyMs * GOOD_ROWS;
-      const fitting = RANGES.filter(([ms]) => fits(ms, window));
-      choice.rangeMs = (fitting.find(([ms]) => ms >= target) ?? fitting.at(-1))[0];
-    }
   }
 
   function windowOf({ stream, window }) {
@@ -152,8 +133,9 @@ export function startExplore({ watch }) {
       });
     }
     showTitle(series);
-    showTable(finals, open);
-    if (!inspected) showReadout(finals, open);
+    if (byId('row-table').closest('details').open) fillTable(byId('row-table'), finals, open, nowMs);
+    drawn = { finals, open };
+    if (!inspected) showReadout();
     byId('rows-link').href = address('/api/v1/rows', { ...parameters(), from: fromMs });
   }
 
@@ -205,85 +187,15 @@ export function startExplore({ watch }) {
     if (names.length >= 2) options(byId('chart-series'), names.toSorted(), series, (name) => name);
   }
 
-  function showReadout(finals, open) {
-    const shown = inspected ?? latest(finals, open);
-    const list = byId('readout');
-    if (!shown) return list.replaceChildren();
-    const { row, isRunning } = shown;
-    const state = isRunning ? 'still open, may change' : row.rev > 0 ? `final, repaired ${row.rev}×` : 'final';
-    const facts = [
-      ['Window', `${moment(row.startMs, nowMs)} to ${time(row.endMs)}`],
-      ['State', state],
-      ['Count', whole(row.count)],
-      ...(row.metric === ''
-        ? []
-        : ['mean', 'min', 'max', 'stddev', 'p50', 'p95', 'p99'].map((name) => [name, measure(row[name], true)])),
-      ['Missing', whole(row.missing)],
-      ['Duplicates', whole(row.duplicates)],
-    ];
-    reconcile(
-      list,
-      facts,
-      ([term]) => term,
-      ([term]) => make('div', { class: 'pair' }, make('dt', {}, term), make('dd')),
-      (pair, [term, value]) => {
-        setText(pair.lastChild, value);
-        pair.dataset.alert = String((term === 'Missing' && row.missing > 0) || (term === 'State' && isRunning));
-      },
-    );
+  function showReadout() {
+    const shown = inspected ?? latest();
+    fillReadout(byId('readout'), shown, nowMs);
   }
 
-  function latest(finals = [], open = []) {
+  function latest() {
+    const { finals, open } = drawn;
     if (finals.length > 0) return { row: finals.at(-1), isRunning: false };
     return open.length > 0 ? { row: open.at(-1), isRunning: true } : null;
-  }
-
-  function showTable(finals, open) {
-    const table = byId('row-table');
-    if (!table.closest('details').open) return;
-    const columns = [
-      'Window',
-      'State',
-      'Count',
-      ...(choice.metric === '' ? [] : ['Mean', 'Min', 'Max', 'Std dev', 'p50', 'p95', 'p99']),
-      'Missing',
-      'Duplicates',
-    ];
-    const shown = [...open.map((row) => [row, true]), ...finals.slice(-TABLE_ROWS).map((row) => [row, false])].sort(
-      (a, b) => b[0].startMs - a[0].startMs,
-    );
-    const line = ([row, isRunning]) => {
-      const numbers =
-        choice.metric === ''
-          ? []
-          : ['mean', 'min', 'max', 'stddev', 'p50', 'p95', 'p99'].map((name) => measure(row[name], true));
-      return [
-        moment(row.startMs, nowMs),
-        isRunning ? 'open' : row.rev > 0 ? `repaired ${row.rev}×` : 'final',
-        whole(row.count),
-        ...numbers,
-        whole(row.missing),
-        whole(row.duplicates),
-      ];
-    };
-    table.replaceChildren(
-      make(
-        'thead',
-        {},
-        make('tr', {}, ...columns.map((name, i) => make('th', { scope: 'col', class: i > 1 ? 'number' : '' }, name))),
-      ),
-      make(
-        'tbody',
-        {},
-        ...shown.map((entry) =>
-          make(
-            'tr',
-            { class: entry[1] ? 'is-open' : '' },
-            ...line(entry).map((text, i) => make('td', { class: i > 1 ? 'number' : '' }, text)),
-          ),
-        ),
-      ),
-    );
   }
 
   byId('chart-metric').addEventListener('change', (event) => {
@@ -370,77 +282,4 @@ export function startExplore({ watch }) {
 
 function keyOf(row) {
   return `${row.startMs} ${seriesName(row.tags)}`;
-}
-
-function fits(rangeMs, { everyMs }) {
-  const count = rangeMs / everyMs;
-  return count >= FEWEST_ROWS && count <= MOST_ROWS;
-}
-
-function rangeName(ms) {
-  return RANGES.find(([range]) => range === ms)?.[1] ?? '';
-}
-
-function options(select, values, chosen, textOf) {
-  const present = Array.from(select.options, ({ value }) => value);
-  if (present.join('\0') !== values.join('\0') || present.length !== values.length) {
-    select.replaceChildren(...values.map((value) => make('option', { value }, textOf(value))));
-  }
-  select.value = chosen;
-}
-
-/** A row of radio buttons that look like segments. */
-function segments(fieldset, items, chosen, picked) {
-  const legend = fieldset.querySelector('legend');
-  const name = fieldset.id;
-  const parts = items.map(({ value, text, enabled }) => {
-    const input = make('input', { type: 'radio', name, value, disabled: !enabled, onchange: () => picked(value) });
-    input.checked = value === chosen;
-    return make(
-      'label',
-      { class: 'segment', title: enabled ? '' : 'too few or too many windows' },
-      input,
-      make('span', {}, text),
-    );
-  });
-  const focused = fieldset.contains(document.activeElement);
-  fieldset.replaceChildren(legend, ...parts);
-  if (focused) fieldset.querySelector('input:checked')?.focus();
-}
-
-function readAddress() {
-  const search = new URLSearchParams(location.search);
-  const stream = search.get('stream');
-  const key = search.get('device');
-  if (!stream || key === null) return null;
-  let tags;
-  try {
-    tags = JSON.parse(search.get('tags') ?? '');
-  } catch {
-    return null;
-  }
-  if (typeof tags !== 'object' || tags === null || !Object.values(tags).every((value) => typeof value === 'string'))
-    return null;
-  return {
-    stream,
-    key,
-    tags,
-    metric: search.get('metric') ?? '',
-    window: search.get('window') ?? '',
-    rangeMs: Number(search.get('range')) || 900_000,
-    series: search.get('series') ?? '',
-  };
-}
-
-function writeAddress({ stream, key, tags, metric, window, rangeMs, series }) {
-  const search = new URLSearchParams({
-    stream,
-    device: key,
-    tags: JSON.stringify(tags),
-    metric,
-    window,
-    range: String(rangeMs),
-  });
-  if (series) search.set('series', series);
-  history.replaceState(null, '', `?${search}`);
 }

@@ -72,18 +72,16 @@ function updateStage(item, stage, alive) {
 }
 
 function showFacts(list, { latencyMs, latencyOf }) {
-  const facts = latencyMs
-    ? [
-        { key: 'p50', term: 'half within', value: latency(latencyMs.p50) },
-        { key: 'p99', term: '99 % within', value: latency(latencyMs.p99) },
-      ]
-    : [];
-  facts.unshift({ key: 'of', term: latencyMs ? capital(latencyOf) : 'Latency', value: latencyMs ? '' : latencyOf });
+  const facts = [{ key: 'of', term: latencyOf ? capital(latencyOf) : 'No latency of its own', value: '' }];
+  if (latencyOf) {
+    facts.push({ key: 'p50', term: 'half within', value: latencyMs ? latency(latencyMs.p50) : '–' });
+    facts.push({ key: 'p99', term: '99 % within', value: latencyMs ? latency(latencyMs.p99) : '–' });
+  }
   reconcile(list, facts, ({ key }) => key, createPair, updatePair);
 }
 
 function showQueue(element, queue) {
-  element.hidden = !queue;
+  element.dataset.empty = String(!queue);
   if (!queue) return;
   const text = queue.unit === 'bytes' ? bytes : compact;
   setText(element.querySelector('.queue-name'), capital(queue.name));

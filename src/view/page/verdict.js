@@ -52,7 +52,8 @@ function summary({ stages, board, role, ack }) {
 /** What is serious is open; a note is one line until somebody wants to know more. */
 function showProblems(problems, nowMs) {
   reconcile(byId('problems'), problems, keyOf, createProblem, (item, problem) => {
-    const since = problem.severity === 'note' ? '' : `for ${duration(nowMs - problem.sinceMs)}`;
+    const lastedMs = nowMs - problem.sinceMs;
+    const since = problem.severity === 'note' || lastedMs < 3_000 ? '' : `for ${duration(lastedMs)}`;
     setText(item.querySelector('.problem-title'), problem.title);
     setText(item.querySelector('.problem-since'), since);
     setText(item.querySelector('.meaning'), problem.meaning);

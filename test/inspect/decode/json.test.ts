@@ -19,7 +19,7 @@ function decodedOf(payload: string | Uint8Array) {
   return decoded;
 }
 
-const nested = (levels: number) => '{"a":'.repeat(levels) + '1' + '}'.repeat(levels);
+const nested = (levels: number) => `${'{"a":'.repeat(levels)}1${'}'.repeat(levels)}`;
 
 describe('Decoding JSON', () => {
   it('keeps the text of an object as it was sent', () => {

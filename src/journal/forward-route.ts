@@ -1,0 +1,53 @@
+/**
+ * All lanes, and which of them a record takes: a reading that of its key, a tick every one of the readings, refusals,
+ * late readings and panes those of the topics of these names.
+ */
+import type { LogRecord } from '../log.ts';
+import { Lane } from './forward-lane.ts';
+import { partitionOf } from './kafka-partition.ts';
+import type { KafkaTopic, TopicRole } from './kafka-topics.ts';
+
+export class Lanes {
+  readonly readings: readonly Lane[];
+  readonly all: readonly Lane[];
+  readonly #byKind: Readonly<Record<Exclude<LogRecord['kind'], 'tick'>, readonly Lane[]>>;
+
+  constructor(topics: Readonly<Record<TopicRole, KafkaTopic>>) {
+    this.#byKind = {
+      reading: lanesOf(topics.readings),
+      refusal: lanesOf(topics.deadletters),
+      late: lanesOf(topics.late),
+      pane: lanesOf(topics.panes),
+    };
+    this.readings = this.#byKind.reading;
+    this.all = Object.values(this.#byKind).flat();
+  }
+
+  of(record: LogRecord): readonly Lane[] {
+    if (record.kind === 'tick') return this.readings;
+    const among = this.#byKind[record.kind];
+    return [among[partitionOf(record.key, among.length)]!];
+  }
+
+  bytes(): number {
+    let bytes = 0;
+    for (const lane of this.all) bytes += lane.bytes;
+    return bytes;
+  }
+
+  /** The smallest spool offset that Kafka may not have, given that everything below `position` was handed out. */
+  floor(position: number): number {
+    let floor = position;
+    for (const lane of this.all) floor = Math.min(floor, lane.floor());
+    return floor;
+  }
+
+  /** Some partition of the readings takes records, or has not been tried: reading on can be of use. */
+  someWork(): boolean {
+    return this.readings.some((lane) => !lane.failing);
+  }
+}
+
+function lanesOf(topic: KafkaTopic): Lane[] {
+  return Array.from({ length: topic.partitions }, (_, partition) => new Lane(topic, partition));
+}

@@ -1,0 +1,155 @@
+import assert from 'node:assert/strict';
+import { Duplex } from 'node:stream';
+import { generate, type Packet } from 'mqtt-packet';
+import { systemClock } from '../../src/clock.ts';
+import { Gate, type Hold } from '../../src/ingress/gate.ts';
+import { PendingBytes, TokenBucket } from '../../src/ingress/pending.ts';
+import type { Violation } from '../../src/ingress/wire.ts';
+import { connectPacket, eventually } from '../support/mqtt-raw.ts';
+import { LIMITS } from './harness.ts';
+
+/** A socket whose other end is the test: bytes in by `push`, and writes that leave only when told. */
+class FakeSocket extends Duplex {
+  reads = true;
+  #unsent: (() => void)[] = [];
+  override _read(): void {}
+  override _write(_chunk: Buffer, _encoding: string, done: () => void): void {
+    if (this.reads) done();
+    else this.#unsent.push(done);
+  }
+  readAll(): void {
+    this.reads = true;
+    for (const done of this.#unsent.splice(0)) done();
+  }
+}
+
+function publish(id: number): Buffer {
+  const packet: Packet = { cmd: 'publish', topic: 'a', payload: 'x', qos: 1, messageId: id, dup: false, retain: false };
+  return generate(packet);
+}
+
+function setUp(limits: Partial<typeof LIMITS> = {}) {
+  const socket = new FakeSocket();
+  socket.on('error', () => {});
+  const seen = {
+    reached: [] as Hold[],
+    violations: [] as Violation[],
+    connects: 0,
+    passed: Buffer.alloc(0),
+    pendingBytes: new PendingBytes(1_000),
+  };
+  const gate = new Gate(socket, {
+    limits: { ...LIMITS, ...limits },
+    pendingBytes: seen.pendingBytes,
+    violated: (violation) => seen.violations.push(violation),
+    connectArrived: () => seen.connects++,
+    limitReached: (limit) => seen.reached.push(limit),
+  });
+  // reads as aedes does
+  socket.on('readable', () => {
+    const chunk = socket.read() as Buffer | null;
+    if (chunk) seen.passed = Buffer.concat([seen.passed, chunk]);
+  });
+  gate.watch();
+  return { socket, gate, seen };
+}
+
+describe('the gate', () => {
+  it('passes the CONNECT alone, and the rest when it is opened', async () => {
+    const { socket, gate, seen } = setUp();
+    const connect = generate(connectPacket());
+    socket.push(Buffer.concat([connect, publish(1), publish(2)]));
+    await eventually(() => gate.hold === 'connect', 'the CONNECT');
+    assert.deepEqual(seen.passed, connect);
+    assert.equal(seen.connects, 1);
+    gate.open();
+    await eventually(() => seen.passed.length > connect.length, 'the rest');
+    assert.deepEqual(seen.passed, Buffer.concat([connect, publish(1), publish(2)]));
+    assert.deepEqual(seen.reached, []);
+  });
+
+  it('does not read from a client that does not read, and ends it after a while', async () => {
+    const { socket, gate, seen } = setUp({ drainTimeoutMs: 50 });
+    socket.push(generate(connectPacket()));
+    await eventually(() => seen.connects === 1, 'the CONNECT');
+    gate.open();
+    const before = seen.passed.length;
+    socket.reads = false;
+    socket.write(Buffer.alloc(300_000));
+    socket.push(publish(1));
+    await eventually(() => gate.hold === 'unsent', 'the gate to close');
+    assert.equal(seen.passed.length, before);
+    await eventually(() => socket.destroyed, 'the end');
+    assert.equal((socket.errored as Error).message, 'drain timeout');
+    assert.deepEqual(seen.reached, ['unsent']);
+  });
+
+  it('reads on when the client has read', async () => {
+    const { socket, gate, seen } = setUp({ drainTimeoutMs: 5_000 });
+    socket.push(generate(connectPacket()));
+    await eventually(() => seen.connects === 1, 'the CONNECT');
+    gate.open();
+    const before = seen.passed.length;
+    socket.reads = false;
+    socket.write(Buffer.alloc(300_000));
+    socket.push(publish(1));
+    await eventually(() => gate.hold === 'unsent', 'the gate to close');
+    socket.readAll();
+    await eventually(() => seen.passed.length > before, 'the publish');
+    assert.equal(gate.hold, null);
+    assert.equal(socket.destroyed, false);
+  });
+
+  it('does not announce the end of the stream before what it holds has passed', async () => {
+    const { socket, gate, seen } = setUp({ pendingPerClient: 1 });
+    let ended = false;
+    socket.on('end', () => {
+      ended = true;
+    });
+    socket.push(Buffer.concat([generate(connectPacket()), publish(1), publish(2)]));
+    socket.push(null);
+    await eventually(() => gate.hold === 'connect', 'the CONNECT');
+    gate.open();
+    const connect = generate(connectPacket()).length;
+    await eventually(() => gate.hold === 'pending_per_client', 'the first publish');
+    gate.pending++;
+    assert.equal(ended, false);
+    gate.completed();
+    await eventually(() => ended, 'the end');
+    assert.equal(seen.passed.length, connect + 2 * publish(1).length);
+  });
+
+  it('that is shut passes nothing any more', async () => {
+    const { socket, gate, seen } = setUp();
+    socket.push(generate(connectPacket()));
+    await eventually(() => seen.connects === 1, 'the CONNECT');
+    gate.open();
+    const before = seen.passed.length;
+    gate.shut();
+    gate.open();
+    socket.push(publish(1));
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.equal(seen.passed.length, before);
+  });
+});
+
+describe('a token bucket', () => {
+  it('lets a second of its rate through at once, then its rate', () => {
+    let nowMs = 0;
+    const bucket = new TokenBucket(10, { nowMs: () => nowMs, monotonicMs: () => nowMs });
+    assert.equal(bucket.available, 10);
+    bucket.take(10);
+    assert.equal(bucket.available, 0);
+    assert.equal(bucket.waitMs, 100);
+    nowMs = 350;
+    assert.equal(bucket.available, 3);
+    nowMs = 1_000_000;
+    assert.equal(bucket.available, 10);
+  });
+
+  it('is in force at once on the real clock', () => {
+    const bucket = new TokenBucket(3, systemClock);
+    bucket.take(3);
+    assert.equal(bucket.available, 0);
+  });
+});
