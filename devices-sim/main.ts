@@ -155,6 +155,12 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   });
 }
 
+// Started by another program with a channel: when that program ends, however it ends, this one does too.
+if (process.channel) {
+  process.channel.unref();
+  process.once('disconnect', () => stop.abort());
+}
+
 const summary = await simulate(options, ledger, stop.signal);
 ledger.close();
 if (flags.json) {

@@ -45,11 +45,16 @@ describe('a frame', () => {
 
   it('tells offset and group without being decoded', () => {
     fc.assert(
-      fc.property(records, fc.integer({ min: 1_000, max: Number.MAX_SAFE_INTEGER }), fc.nat(1_000), (record, offset, i) => {
-        const { target } = encoded(record, offset, i);
-        assert.equal(frameOffset(target, 0), offset);
-        assert.equal(frameGroupFirst(target, 0), offset - i);
-      }),
+      fc.property(
+        records,
+        fc.integer({ min: 1_000, max: Number.MAX_SAFE_INTEGER }),
+        fc.nat(1_000),
+        (record, offset, i) => {
+          const { target } = encoded(record, offset, i);
+          assert.equal(frameOffset(target, 0), offset);
+          assert.equal(frameGroupFirst(target, 0), offset - i);
+        },
+      ),
     );
   });
 

@@ -1,0 +1,40 @@
+/**
+ * A bridge in a process of its own, to be killed: appends each payload to a file, fsyncs it, and only then settles.
+ *   node bridge-process.ts <port> <client id> <file>
+ */
+import { fsyncSync, openSync, writeSync } from 'node:fs';
+import { systemClock } from '../../src/clock.ts';
+import { startBridge } from '../../src/ingress/bridge.ts';
+import { silentTelemetry } from '../../src/telemetry.ts';
+import { LIMITS } from './harness.ts';
+
+const [port, clientId, file] = process.argv.slice(2) as [string, string, string];
+const descriptor = openSync(file, 'a');
+let waiting: (() => void)[] = [];
+setInterval(() => {
+  const durable = waiting;
+  waiting = [];
+  fsyncSync(descriptor);
+  for (const settle of durable) settle();
+}, 5);
+
+const bridge = startBridge({
+  source: {
+    url: `mqtt://127.0.0.1:${port}`,
+    topics: ['sensors/#'],
+    clientId,
+    username: null,
+    password: null,
+    tls: null,
+  },
+  limits: LIMITS,
+  accept: ({ payload }, settled) => {
+    writeSync(descriptor, `${Buffer.from(payload)}\n`);
+    waiting.push(() => settled({ kind: 'accepted' }));
+  },
+  telemetry: silentTelemetry(),
+  clock: systemClock,
+  received: () => Date.now(),
+  reconnectMs: 50,
+});
+if (!bridge.ok) throw new Error(bridge.failure.message);
