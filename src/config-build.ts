@@ -110,6 +110,7 @@ export function buildRollup({ rollup }: Settings) {
     tickMs: rollup.tick,
     skewMs: rollup.skew,
     repair: rollup.repair,
+    repairDelayMs: rollup.repair_delay,
     stages: rollup.stages,
     maxSeries: rollup.max_series,
     flushMs: rollup.flush,

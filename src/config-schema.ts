@@ -217,6 +217,12 @@ const rollup = section('How readings become windows.', {
   ),
   skew: duration("How far ahead of the gateway's clock an event time may be.", '60s', '0ms', '1d'),
   repair: choice('Whether rows are written again by themselves after late readings.', ['auto', 'off'], 'auto'),
+  repair_delay: duration(
+    'How long a window with late readings waits for more of them before it is repaired.',
+    '1m',
+    '0s',
+    '1d',
+  ),
   stages: choice('Two engines joined by the panes topic recover faster; Kafka only.', [1, 2], 1),
   max_series: integer('Series that may exist; readings of further ones are refused.', 100_000, {
     min: 1,

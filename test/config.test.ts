@@ -477,6 +477,7 @@ describe('The configuration', () => {
           tickMs: 5_000,
           skewMs: 60_000,
           repair: 'auto',
+          repairDelayMs: 60_000,
           stages: 1,
           maxSeries: 100_000,
           flushMs: 1_000,

@@ -13,8 +13,7 @@
  *  - Acknowledgements leave in order of arrival per connection, whatever the order of settling [MQTT-4.6.0-2].
  *  - A QoS 2 publish repeated before its PUBREL is not given to `accept` again; it gets its PUBREC [MQTT-4.3.3-2].
  *  - A publish that breaks the standard or that the user may not make ends the connection, after what came before it was
- *    acknowledged. (An error in the callback closes the connection; a device re-sends a bad *payload* for ever, which is
- *    why that is a refusal and not an error.)
+ *    acknowledged. (A device re-sends a bad *payload* for ever, which is why that is a refusal and ends nothing.)
  *  - Wills come this way too: no acknowledgement, the same rules.
  *  - A retained publish without payload only clears the topic's retained message: no reading, not counted as one.
  * When a connection ends, what `accept` has of it still becomes durable; an accepted one still reaches local subscribers.
@@ -54,6 +53,8 @@ export interface AcknowledgeOptions {
   readonly received: () => number;
   /** How long a connection with a failed publish is held before it is closed. */
   readonly failureHoldMs: number;
+  /** Ends the connection, after what was written has left. */
+  readonly disconnect: (connection: Connection, reason: string) => void;
 }
 
 type Callback = (error?: Error | null) => void;
@@ -292,8 +293,7 @@ export class Acknowledger {
         setAside(packet);
         break;
       case 'denied':
-        // a turn later: the acknowledgements before it are on their way by then
-        setImmediate(callback, new Error(outcome.reason));
+        this.#options.disconnect(connection, outcome.reason);
         return;
       case 'repeated':
         callback(null);

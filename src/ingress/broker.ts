@@ -7,7 +7,7 @@
  * (connections, packet, pending_per_client, pending, rate_per_client, connect_timeout, keepalive, client_id_length,
  * topic_levels, retained_messages, offline_sessions, offline_queue, subscriptions_per_client, drain_timeout), and logins
  * (passwords waiting to be checked), unsent (replies a client does not read), forwards (copies for local subscribers),
- * qos2_window (exchanges a client does not finish).
+ * subscribe_rate (SUBSCRIBE packets of a client), qos2_window (exchanges a client does not finish).
  */
 import { randomUUID } from 'node:crypto';
 import { Aedes, type AuthenticateError, type Client, type ConnectPacket, type Subscription } from 'aedes';
@@ -69,6 +69,8 @@ export interface Broker {
 const FLUSH_MS = 100;
 const DEFAULT_FAILURE_HOLD_MS = 5_000;
 const DEFAULT_DRAIN_MS = 5_000;
+/** What the broker says when a client is gone. */
+const QUIET: ReadonlySet<string> = new Set(['keep alive timeout', 'connection closed']);
 /** For what was written to leave, and for the broker to end. */
 const CLOSE_MS = 1_000;
 
@@ -123,6 +125,10 @@ class MqttGateway implements Broker {
       clock,
       received: options.received,
       failureHoldMs: options.failureHoldMs ?? DEFAULT_FAILURE_HOLD_MS,
+      disconnect: (connection, reason) => {
+        this.#complain(connection, reason);
+        endInOrder(connection);
+      },
     });
   }
 
@@ -205,7 +211,7 @@ class MqttGateway implements Broker {
       const { pending } = this.#acknowledger;
       this.#options.telemetry.log.warn({ pending }, 'stopping with publishes that are not acknowledged');
     }
-    await atMost(CLOSE_MS, Promise.all([...this.#connections].map(({ origin }) => ended(origin.stream))));
+    await Promise.all([...this.#connections].map(endInOrder));
     await atMost(CLOSE_MS, new Promise<void>((resolve) => this.#aedes.close(resolve)));
     this.#listening.destroy();
     clearInterval(this.#flushing);
@@ -220,6 +226,7 @@ class MqttGateway implements Broker {
     const owner: GateOwner = {
       limits,
       pendingBytes: this.#pendingBytes,
+      clock: this.#options.clock,
       violated: (violation) => this.#violated(connection, violation),
       connectArrived: () => clearTimeout(connection.connectTimer),
       limitReached: (limit) => this.#reached(limit),
@@ -241,7 +248,7 @@ class MqttGateway implements Broker {
     this.#acknowledger.connectionEnded(connection);
     if (connection.rateName !== null) this.#rates.leave(connection.rateName);
     if (this.#named.get(connection.id) === connection) this.#named.delete(connection.id);
-    if (!connection.ready) return;
+    if (!connection.counted) return;
     this.#connected--;
     this.#options.telemetry.connections.set(this.#connected);
     if (connection.client?.clean === false) this.#sessions.away(connection.id);
@@ -356,12 +363,18 @@ class MqttGateway implements Broker {
 
   #watch(): void {
     const { telemetry } = this.#options;
-    this.#aedes.on('clientReady', (client) => {
+    // before its CONNACK
+    this.#aedes.on('client', (client) => {
       const connection = connectionOf(client)!;
       if (connection.closed) return;
-      connection.ready = true;
+      connection.counted = true;
       this.#connected++;
       telemetry.connections.set(this.#connected);
+    });
+    // after its CONNACK, and after what was queued for its session
+    this.#aedes.on('clientReady', (client) => {
+      const connection = connectionOf(client)!;
+      connection.ready = true;
       connection.gate.open();
     });
     this.#aedes.on('unsubscribe', (filters, client) => {
@@ -381,7 +394,7 @@ class MqttGateway implements Broker {
 
   #clientFailed(connection: Connection | undefined, error: NodeJS.ErrnoException): void {
     // a connection that breaks off, or falls silent, is everyday life
-    if (error.code !== undefined || error.message === 'keep alive timeout') return;
+    if (error.code !== undefined || QUIET.has(error.message)) return;
     if (error.message === 'drain timeout') this.#reached('drain_timeout');
     if (error.message === 'topic has too many levels') this.#reached('topic_levels');
     if (error.message.startsWith('maxInflightInbound')) this.#reached('qos2_window');
@@ -408,11 +421,20 @@ class MqttGateway implements Broker {
   }
 }
 
-/** What was written has left, and the other side is told that no more comes. */
-function ended(stream: Origin['stream']): Promise<void> {
+/**
+ * Lets what was written leave, then closes. What still comes is read and thrown away: a socket that is closed with unread
+ * bytes is reset, which can take the last acknowledgements with it.
+ */
+function endInOrder({ origin: { stream }, gate }: Connection): Promise<void> {
   return new Promise((resolve) => {
-    stream.once('close', resolve);
-    stream.end(resolve);
+    const timer = setTimeout(() => stream.destroy(), CLOSE_MS);
+    stream.once('close', () => {
+      clearTimeout(timer);
+      resolve();
+    });
+    gate.discard();
+    stream.end();
+    if (stream.destroyed) stream.emit('close');
   });
 }
 

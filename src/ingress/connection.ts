@@ -28,7 +28,9 @@ export class Connection {
   will: object | null = null;
   /** Name of the bucket that limits its rate. */
   rateName: string | null = null;
-  /** The CONNACK has been sent. */
+  /** Among the connected clients. */
+  counted = false;
+  /** Its publishes are taken. */
   ready = false;
   closed = false;
   connectTimer: NodeJS.Timeout | undefined;
@@ -38,6 +40,9 @@ export class Connection {
   readonly filters = new Map<string, number>();
   withheld = -1;
   maxQos = 0;
+  /** Copies it got in the present slice of time (forward.ts). */
+  forwards = 0;
+  forwardsSliceMs = Number.NaN;
 
   // publishes in hand (acknowledge.ts)
   /** Oldest and newest of those that are not completed, in order of arrival. */

@@ -1,13 +1,13 @@
 /**
  * Which live copies local subscribers get. They are for looking on, never at the publishers' cost: a subscriber that
- * does not read gets nothing until it has read, and all of them together get a bounded number of messages a second
- * (each costs as much as taking in a reading; ten `#` subscribers would else cut the intake to a tenth). What is
- * withheld is counted, and is in the log.
+ * does not read gets nothing until it has read, and all of them together get a bounded number of messages a second,
+ * beyond a few that each has for itself (a copy costs as much as taking in a reading; ten `#` subscribers would else cut
+ * the intake to a tenth). What is withheld is counted, and is in the log.
  */
 import type { Aedes, AedesPublishPacket, Client } from 'aedes';
 import type { Clock } from '../clock.ts';
 import type { Telemetry } from '../telemetry.ts';
-import { connectionOf } from './connection.ts';
+import { type Connection, connectionOf } from './connection.ts';
 import { Tally } from './tally.ts';
 
 /**
@@ -25,11 +25,14 @@ export function detachDelivery(aedes: Aedes): void {
 }
 
 const FORWARDS_PER_SECOND = 20_000;
+/** Each subscriber has this part of it for itself besides, whatever the others get. */
+const OWN_PART = 1 / 40;
 const SLICE_MS = 100;
 
 export class Forwarder {
   readonly #clock: Clock;
   readonly #perSlice: number;
+  readonly #ownPerSlice: number;
   readonly #withheld: Tally;
   #sliceMs = Number.NEGATIVE_INFINITY;
   #left = 0;
@@ -37,6 +40,7 @@ export class Forwarder {
   constructor(telemetry: Telemetry, clock: Clock, perSecond = FORWARDS_PER_SECOND) {
     this.#clock = clock;
     this.#perSlice = Math.max(1, (perSecond * SLICE_MS) / 1000);
+    this.#ownPerSlice = Math.max(1, this.#perSlice * OWN_PART);
     this.#withheld = new Tally(telemetry.limitReached.labels('forwards'));
   }
 
@@ -45,7 +49,7 @@ export class Forwarder {
     const connection = connectionOf(client);
     if (!connection || connection.closed) return null;
     // a session's queue is written one by one, each waiting for the one before: nothing to withhold
-    if (connection.ready && (connection.origin.stream.writableNeedDrain || !this.#take())) {
+    if (connection.ready && (connection.origin.stream.writableNeedDrain || !this.#take(connection))) {
       connection.withheld = packet.brokerCounter;
       this.#withheld.count++;
       return null;
@@ -59,12 +63,17 @@ export class Forwarder {
     this.#withheld.flush();
   }
 
-  #take(): boolean {
+  #take(connection: Connection): boolean {
     const nowMs = this.#clock.monotonicMs();
     if (nowMs - this.#sliceMs >= SLICE_MS) {
       this.#sliceMs = nowMs;
       this.#left = this.#perSlice;
     }
+    if (connection.forwardsSliceMs !== this.#sliceMs) {
+      connection.forwardsSliceMs = this.#sliceMs;
+      connection.forwards = 0;
+    }
+    if (connection.forwards++ < this.#ownPerSlice) return true;
     return this.#left-- > 0;
   }
 }

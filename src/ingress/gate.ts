@@ -12,9 +12,10 @@
  * waits wait too, pings included: a client whose publishes wait longer than its keep-alive is disconnected and comes again.
  */
 import type { Duplex } from 'node:stream';
+import type { Clock } from '../clock.ts';
 import type { MqttLimits } from '../config.ts';
-import type { PendingBytes, TokenBucket } from './pending.ts';
-import { type Budget, Framing, type Violation } from './wire.ts';
+import { type PendingBytes, TokenBucket } from './pending.ts';
+import { type Budget, Framing, PUBLISH, type Violation } from './wire.ts';
 
 /** Replies that wait in memory for a client that does not read them; above this it is not read from either. */
 const MAX_UNSENT_BYTES = 256 * 1024;
@@ -22,18 +23,23 @@ const MAX_UNSENT_BYTES = 256 * 1024;
 /** More packets than this are never in a client's hand at once: packet identifiers end there. */
 const MAX_INSIST = 65_536;
 
+/** SUBSCRIBE and UNSUBSCRIBE packets of one connection per second: each may bring thousands of retained messages. */
+const SUBSCRIBES_PER_SECOND = 50;
+
 /** Why a gate is closed. `connect`: waiting for the broker's CONNACK. `shut`: for good, the connection is about to end. */
-export type Hold = 'connect' | 'pending_per_client' | 'pending' | 'rate_per_client' | 'unsent' | 'shut';
+export type Hold = 'connect' | Limit | 'shut';
+type Limit = 'pending_per_client' | 'pending' | 'rate_per_client' | 'subscribe_rate' | 'unsent';
 
 export interface GateOwner {
   readonly limits: MqttLimits;
   readonly pendingBytes: PendingBytes;
+  readonly clock: Clock;
   /** The connection must end: wire.ts says why. */
   violated(violation: Violation): void;
   /** The whole CONNECT packet has arrived. */
   connectArrived(): void;
   /** The gate closed because a limit was reached. */
-  limitReached(limit: Hold): void;
+  limitReached(limit: string): void;
 }
 
 export class Gate {
@@ -46,7 +52,8 @@ export class Gate {
   readonly #owner: GateOwner;
   readonly #framing: Framing;
   readonly #read: (size?: number) => Buffer | null;
-  readonly #budget: Budget = { publishes: 0, bytes: 0 };
+  readonly #budget: Budget = { publishes: 0, bytes: 0, subscribes: 0 };
+  readonly #subscribes: TokenBucket;
   readonly #wake = () => this.#release();
   #open = false;
   #hold: Hold | null = null;
@@ -59,6 +66,7 @@ export class Gate {
     this.#stream = stream;
     this.#owner = owner;
     this.#framing = new Framing(owner.limits.packetBytes);
+    this.#subscribes = new TokenBucket(SUBSCRIBES_PER_SECOND, owner.clock);
     this.#read = stream.read.bind(stream);
     stream.read = (size?: number) => this.#pass(size);
   }
@@ -84,6 +92,14 @@ export class Gate {
     this.#hold = 'shut';
   }
 
+  /** Nothing passes any more, and what comes is thrown away, so that the connection can be closed in order. */
+  discard(): void {
+    this.shut();
+    this.#stream.removeAllListeners('readable');
+    this.#stream.read = this.#read;
+    this.#stream.resume();
+  }
+
   /** A publish that had passed is completed. */
   completed(): void {
     this.pending--;
@@ -102,6 +118,7 @@ export class Gate {
     if (chunk === null) return null;
     const framing = this.#framing;
     const allowed = this.#fillBudget();
+    const { subscribes } = this.#budget;
     const connectSeen = framing.connectSeen;
     const end = framing.admit(chunk, this.#budget, this.#open);
     if (end < 0) {
@@ -110,10 +127,11 @@ export class Gate {
       return null;
     }
     this.bucket?.take(allowed - this.#budget.publishes);
+    if (this.#budget.subscribes !== subscribes) this.#subscribes.take(subscribes - this.#budget.subscribes);
     if (framing.connectSeen !== connectSeen) this.#owner.connectArrived();
     if (end === chunk.length) return chunk;
     this.#stream.unshift(chunk.subarray(end));
-    this.#close(this.#reason());
+    this.#close(this.#reason(chunk[end]!));
     return end === 0 ? null : chunk.subarray(0, end);
   }
 
@@ -137,12 +155,14 @@ export class Gate {
     }
     this.#budget.publishes = allowed;
     this.#budget.bytes = pendingBytes.room;
+    this.#budget.subscribes = this.#subscribes.available;
     return allowed;
   }
 
-  /** Why the walk stopped short. */
-  #reason(): Hold {
+  /** Why the walk stopped before the packet that begins with this byte. */
+  #reason(next: number): Hold {
     if (!this.#open) return 'connect';
+    if (next >> 4 !== PUBLISH) return 'subscribe_rate';
     if (this.#budget.publishes > 0) return 'pending';
     return this.#rateBound ? 'rate_per_client' : 'pending_per_client';
   }
@@ -156,6 +176,8 @@ export class Gate {
       this.#owner.pendingBytes.wait(this.#wake);
     } else if (hold === 'rate_per_client') {
       this.#timer = setTimeout(this.#wake, this.bucket!.waitMs);
+    } else if (hold === 'subscribe_rate') {
+      this.#timer = setTimeout(this.#wake, this.#subscribes.waitMs);
     } else if (hold === 'unsent') {
       this.#stream.once('drain', this.#wake);
       this.#timer = setTimeout(() => {

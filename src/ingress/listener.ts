@@ -47,6 +47,9 @@ export interface Listening {
   destroy(): void;
 }
 
+/** What a socket's stream holds in each direction before it asks to wait. */
+const BUFFER_BYTES = 64 * 1024;
+
 interface Bound {
   readonly listener: Listener;
   readonly server: Server;
@@ -125,7 +128,7 @@ async function open(listener: Listener, sockets: Set<Socket>, options: ListenOpt
 
 function createServer(listener: Listener, context: SecureContextOptions, options: ListenOptions): Server {
   const { limits, telemetry } = options;
-  const socketOptions = { noDelay: true, keepAlive: true };
+  const socketOptions = { noDelay: true, keepAlive: true, highWaterMark: BUFFER_BYTES };
   const tlsOptions = {
     ...socketOptions,
     ...context,

@@ -13,7 +13,7 @@ import type { AedesPublishPacket, Client } from 'aedes';
 import type { MqttLimits } from '../config.ts';
 import type { Telemetry } from '../telemetry.ts';
 import { FilterTree } from './filter-tree.ts';
-import { matchesTopic } from './topic.ts';
+import { Retained } from './retained.ts';
 
 type Packet = AedesPublishPacket;
 type Peer = Pick<Client, 'id'>;
@@ -45,26 +45,26 @@ interface Session {
   readonly sent: Map<number, number>;
 }
 
-/** Payload bytes of all that is retained, and of all that is queued: no setting, since the counts have one. */
-const MAX_BYTES = 64 * 2 ** 20;
+/** Payload bytes of all that is queued: no setting, since the counts have one. */
+const MAX_QUEUED_BYTES = 64 * 2 ** 20;
 
 export class Sessions {
   readonly #limits: MqttLimits;
   readonly #telemetry: Telemetry;
-  readonly #retained = new Map<string, Packet>();
+  readonly #retained: Retained;
   readonly #sessions = new Map<string, Session>();
   readonly #tree = new FilterTree<StoredSubscription & { readonly clientId: string }>();
   /** Packet identifiers between PUBREC and PUBREL; kept for a session that is away, the longest away first to go. */
   readonly #incoming = new Map<string, Set<number>>();
   readonly #wills = new Map<string, unknown>();
   #brokerId = '';
-  #retainedBytes = 0;
   #queuedBytes = 0;
 
   readonly #stateOf: (client: Peer) => PeerState | undefined;
 
   constructor(limits: MqttLimits, telemetry: Telemetry, stateOf: (client: Peer) => PeerState | undefined) {
     this.#limits = limits;
+    this.#retained = new Retained(limits.retainedMessages);
     this.#telemetry = telemetry;
     this.#stateOf = stateOf;
   }
@@ -103,21 +103,7 @@ export class Sessions {
   // ---- aedes: retained messages
 
   storeRetained(packet: Packet): PromiseLike<void> {
-    const before = this.#retained.get(packet.topic);
-    const beforeBytes = before?.payload.length ?? 0;
-    const bytes = packet.payload.length;
-    if (bytes === 0) {
-      this.#retained.delete(packet.topic);
-      this.#retainedBytes -= beforeBytes;
-      return nothing;
-    }
-    const full = !before && this.#retained.size >= this.#limits.retainedMessages;
-    if (full || this.#retainedBytes - beforeBytes + bytes > MAX_BYTES) {
-      this.#reached('retained_messages');
-      return nothing;
-    }
-    this.#retained.set(packet.topic, keep(packet));
-    this.#retainedBytes += bytes - beforeBytes;
+    if (!this.#retained.store(packet)) this.#reached('retained_messages');
     return nothing;
   }
 
@@ -126,15 +112,7 @@ export class Sessions {
   }
 
   *#retainedFor(filters: readonly string[]): Generator<Packet> {
-    for (const filter of filters) {
-      if (!/[+#]/.test(filter)) {
-        const packet = this.#retained.get(filter);
-        if (packet) yield packet;
-        continue;
-      }
-      const levels = filter.split('/');
-      for (const [topic, packet] of this.#retained) if (matchesTopic(levels, topic)) yield packet;
-    }
+    for (const filter of filters) yield* this.#retained.match(filter);
   }
 
   // ---- aedes: sessions and their subscriptions
@@ -306,7 +284,10 @@ export class Sessions {
   #enqueue(clientId: string, packet: Packet): void {
     const session = this.#sessions.get(clientId);
     if (!session) return;
-    if (session.queue.size >= this.#limits.offlineQueue || this.#queuedBytes + packet.payload.length > MAX_BYTES) {
+    if (
+      session.queue.size >= this.#limits.offlineQueue ||
+      this.#queuedBytes + packet.payload.length > MAX_QUEUED_BYTES
+    ) {
       this.#reached('offline_queue');
       return;
     }

@@ -9,7 +9,7 @@ export class WebSocketStream extends Duplex {
   readonly #socket: WebSocket;
 
   constructor(socket: WebSocket) {
-    super();
+    super({ highWaterMark: 64 * 1024 });
     this.#socket = socket;
     socket.on('message', (data, isBinary) => {
       if (!isBinary) {

@@ -24,10 +24,12 @@ export interface Budget {
   publishes: number;
   /** Bytes of PUBLISH packets; the one that crosses zero still passes. */
   bytes: number;
+  /** SUBSCRIBE and UNSUBSCRIBE packets. */
+  subscribes: number;
 }
 
 const CONNECT = 1;
-const PUBLISH = 3;
+export const PUBLISH = 3;
 const SUBSCRIBE = 8;
 const UNSUBSCRIBE = 10;
 
@@ -112,6 +114,9 @@ export class Framing {
           if ((byte & 0x08) !== 0 && (byte & 0x06) === 0)
             return this.#end('DUP is set in a QoS 0 publish [MQTT-3.3.1-2]');
           budget.publishes--;
+        } else if (open && (type === SUBSCRIBE || type === UNSUBSCRIBE)) {
+          if (budget.subscribes <= 0) return i;
+          budget.subscribes--;
         } else if (!open) {
           if (this.connectSeen) return i;
           if (type !== CONNECT) return this.#end('the first packet is not CONNECT [MQTT-3.1.0-1]');

@@ -141,6 +141,8 @@ export class CursorWriter {
       file = await this.#create();
     }
     try {
+      // Of an earlier try only the name may have been left unsynced.
+      await this.#files.syncFolder(dirname(this.#path));
       const { slots } = await readSlots(file);
       const newest = slots[0];
       if (newest) {
@@ -160,13 +162,11 @@ export class CursorWriter {
     const draft = `${this.#path}.draft`;
     const folder = dirname(this.#path);
     await this.#files.makeFolder(folder);
-    await this.#files.syncFolder(dirname(folder));
     const file = await this.#files.open(draft, 'create');
     try {
       await writeAll(file, [Buffer.alloc(2 * SLOT_BYTES)], 0);
       await file.datasync();
       await this.#files.rename(draft, this.#path);
-      await this.#files.syncFolder(folder);
       return file;
     } catch (error) {
       await file.close().catch(() => undefined);

@@ -4,6 +4,7 @@
  * ENOSPC or EIO). No call is retried here, and a write may be short: the caller decides what that means.
  */
 import { mkdir, open, readdir, rename, stat, unlink } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
 import type { Outcome } from '../errors.ts';
 import { lockFolder } from './folder-lock.ts';
 
@@ -24,7 +25,7 @@ export interface Files {
   open(path: string, mode: 'read' | 'update' | 'create'): Promise<OpenFile>;
   /** Names in the folder, in no order. */
   list(folder: string): Promise<string[]>;
-  /** The folder and its parents, where missing. */
+  /** The folder and its parents, where missing; durable. */
   makeFolder(folder: string): Promise<void>;
   size(path: string): Promise<number>;
   rename(from: string, to: string): Promise<void>;
@@ -37,6 +38,15 @@ export interface Files {
 
 export interface FolderLock {
   release(): Promise<void>;
+}
+
+async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
 }
 
 const FLAGS = { read: 'r', update: 'r+', create: 'w+' } as const;
@@ -55,19 +65,15 @@ export const nodeFiles: Files = {
   },
   list: (folder) => readdir(folder),
   async makeFolder(folder) {
-    await mkdir(folder, { recursive: true, mode: 0o750 });
+    // One that is there already may have been made by a process that died before this sync.
+    const topmost = (await mkdir(folder, { recursive: true, mode: 0o750 })) ?? resolve(folder);
+    for (let path = resolve(folder); path.length >= topmost.length; path = dirname(path))
+      await syncFolder(dirname(path));
   },
   size: async (path) => (await stat(path)).size,
   rename,
   remove: unlink,
-  async syncFolder(folder) {
-    const handle = await open(folder, 'r');
-    try {
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-  },
+  syncFolder,
   lock: lockFolder,
 };
 

@@ -1,6 +1,7 @@
 /**
- * One process, and within it one spool, per folder. `lockFolder` answers DATA_LOCKED with the holder's process id while
- * another holds the folder. The lock ends with the process, also by kill -9, so there is no stale lock to clean up.
+ * One process, and within it one spool, per folder (which exists). `lockFolder` answers DATA_LOCKED with the holder's
+ * process id while another has the folder. The lock ends with the process, also by kill -9: there is no stale lock to
+ * clean up.
  *
  * How: flock(2) on the file `lock`. Node has no call for it, but the lock belongs to the *open file*, not to a process:
  * the standard program `flock -n 3` (util-linux, busybox) is given our descriptor as its own number 3, takes the lock
@@ -15,7 +16,7 @@
 import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { constants, readFileSync } from 'node:fs';
-import { type FileHandle, link, mkdir, open, readFile, realpath, rm, unlink, writeFile } from 'node:fs/promises';
+import { type FileHandle, link, open, readFile, realpath, rm, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fail, messageOf, type Outcome, succeed } from '../errors.ts';
 import { pause } from '../retry.ts';
@@ -33,7 +34,6 @@ export async function lockFolder(
 ): Promise<Outcome<{ release(): Promise<void> }>> {
   let handle: FileHandle | null = null;
   try {
-    await mkdir(folder, { recursive: true, mode: 0o750 });
     const path = join(await realpath(folder), 'lock');
     handle = await open(path, constants.O_RDWR | constants.O_CREAT, 0o640);
     const answer = await flock(flockCommand, handle.fd);

@@ -33,7 +33,7 @@ import { asDeadLetter } from './forward-dead-letter.ts';
 import { entryOf, type Lane } from './forward-lane.ts';
 import { forwardRequests, type RequestLimits, type Schedule } from './forward-requests.ts';
 import { Lanes } from './forward-route.ts';
-import type { Sender } from './kafka-sender.ts';
+import { MAX_BATCH_RECORDS, type Sender } from './kafka-sender.ts';
 import type { KafkaTopic, TopicRole } from './kafka-topics.ts';
 
 export interface ForwardLimits extends RequestLimits {
@@ -51,8 +51,7 @@ export function forwardLimits(kafka: { readonly lingerMs: number; readonly batch
   return {
     lingerMs: kafka.lingerMs,
     batchBytes: kafka.batchBytes,
-    // kafkajs groups the messages of a batch in time that grows with the square of their number.
-    batchRecords: 1_000,
+    batchRecords: MAX_BATCH_RECORDS,
     requestBytes: 8 * 1024 * 1024,
     requests: 4,
     aloneRequests: 2,
@@ -129,7 +128,7 @@ export async function startForward(options: ForwardOptions): Promise<Forward> {
     limits,
     clock,
     schedule,
-    backoff: options.backoff ?? backoff({ firstMs: 100, maxMs: 10_000 }),
+    backoff: options.backoff ?? backoff({ firstMs: 100, maxMs: 5_000 }),
     telemetry,
     settled,
     refused(entry, lane, failure) {

@@ -88,9 +88,13 @@ export class FrameWalk {
   /** Moves to the next valid frame behind the damage whose offset is below `limit`; none: `offset` becomes `limit`. */
   async skipDamage(limit: number): Promise<void> {
     const { source, searchEnd } = await this.#rest();
-    // Where the length survived the next frame begins behind it; a search could find bytes inside the damaged value.
-    const behind = source.bytes.length >= 4 ? source.view.getUint32(0, true) : 0;
-    let found = findFrame(source, behind, Math.min(behind + 1, searchEnd), this.offset + 1, limit);
+    // It may have been written meanwhile. Otherwise, where the length survived, the next frame begins behind it: a search
+    // could find bytes inside the damaged value.
+    let found = findFrame(source, 0, Math.min(1, searchEnd), this.offset, limit);
+    if (found < 0) {
+      const behind = source.bytes.length >= 4 ? source.view.getUint32(0, true) : 0;
+      found = findFrame(source, behind, Math.min(behind + 1, searchEnd), this.offset + 1, limit);
+    }
     if (found < 0) found = findFrame(source, 0, searchEnd, this.offset, limit);
     if (found < 0) {
       this.offset = limit;

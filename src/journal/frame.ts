@@ -84,6 +84,8 @@ export function encodeFrame(
   if (!Number.isSafeInteger(receivedMs) || receivedMs < 0) {
     throw new RangeError(`receivedMs must be a whole number of milliseconds, not ${receivedMs}`);
   }
+  const kind = KIND_CODES[record.kind];
+  if (kind === undefined) throw new RangeError(`no record is of the kind ${record.kind}`);
   let end = at + FRAME_HEAD_BYTES;
   const keyEnd = writeText(bytes, end, key);
   const streamEnd = writeText(bytes, keyEnd, stream);
@@ -97,10 +99,10 @@ export function encodeFrame(
   setUint53(view, at + 8, offset);
   setUint53(view, at + 16, receivedMs);
   view.setUint32(at + 24, groupIndex, true);
-  view.setUint8(at + 28, KIND_CODES[record.kind]);
+  view.setUint8(at + 28, kind);
   view.setUint8(at + 29, ascii ? FLAG_ASCII : 0);
   view.setUint32(at, end - at, true);
-  view.setUint32(at + 4, crc32(bytes.subarray(at + 8, end)), true);
+  view.setUint32(at + 4, checksum(bytes, at + 8, end), true);
   return end - at;
 }
 
@@ -121,6 +123,11 @@ function writeText(bytes: Buffer, at: number, text: string): number {
   return at + bytes.write(text, at, 'utf8');
 }
 
+/** A plain Uint8Array is made in a third of the time of a Buffer. */
+function checksum(bytes: Buffer, from: number, to: number): number {
+  return crc32(new Uint8Array(bytes.buffer, bytes.byteOffset + from, to - from));
+}
+
 export type FrameCheck =
   /** A whole, valid frame of this many bytes. */
   | number
@@ -139,7 +146,7 @@ export function checkFrame(source: FrameBuffer, at: number, end: number): FrameC
   const names = view.getUint16(at + 30, true) + view.getUint16(at + 32, true) + view.getUint16(at + 34, true);
   if (FRAME_HEAD_BYTES + names > length) return 0;
   if (KINDS[view.getUint8(at + 28) - 1] === undefined) return 0;
-  return crc32(bytes.subarray(at + 8, at + length)) === view.getUint32(at + 4, true) ? length : 0;
+  return checksum(bytes, at + 8, at + length) === view.getUint32(at + 4, true) ? length : 0;
 }
 
 export function frameOffset(source: FrameBuffer, at: number): number {

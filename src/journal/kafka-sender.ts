@@ -31,6 +31,12 @@ export interface Sender {
   close(): Promise<void>;
 }
 
+/**
+ * Records of one partition in one request. kafkajs groups them in time that grows with the square of their number, and
+ * encodes them without a pause for anything else; the fixed cost of a request is small beside that from here on.
+ */
+export const MAX_BATCH_RECORDS = 500;
+
 /** How much earlier than our own timeout the broker gives up waiting for its replicas, so that its reason arrives. */
 const BROKER_EARLIER_MS = 500;
 
@@ -56,10 +62,13 @@ export function kafkaSender(config: KafkaConfig, gateway: string, telemetry: Tel
     return { producer, connected, requests: 0, retired: false };
   };
 
-  const retire = async (link: Link): Promise<void> => {
+  const retire = (link: Link | null): void => {
     if (current === link) current = null;
-    link.retired = true;
-    if (link.requests === 0) await disconnected(link.producer.disconnect);
+    if (link) link.retired = true;
+  };
+
+  const release = async (link: Link): Promise<void> => {
+    if (link.retired && link.requests === 0) await disconnected(link.producer.disconnect);
   };
 
   return {
@@ -89,17 +98,19 @@ export function kafkaSender(config: KafkaConfig, gateway: string, telemetry: Tel
         return done;
       } catch (thrown) {
         const failure = classify(thrown, doing);
-        if (link && failure.code !== 'KAFKA_RECORD_REFUSED') {
-          if (current === link) current = null;
-          link.retired = true;
-        }
+        if (failure.code !== 'KAFKA_RECORD_REFUSED') retire(link);
         return { ok: false, failure };
       } finally {
-        if (link && --link.requests === 0 && link.retired) void retire(link);
+        if (link) {
+          link.requests--;
+          void release(link);
+        }
       }
     },
     async close() {
-      if (current) await retire(current);
+      const link = current;
+      retire(link);
+      if (link) await release(link);
     },
   };
 }

@@ -5,7 +5,7 @@
  * one key over two partitions as soon as it was changed: such a topic is refused at the start, with the way out.
  * Kafka being away is no reason not to start: `untilTopicsReady` goes on trying and says so.
  */
-import type { Admin, ITopicConfig } from 'kafkajs';
+import type { Admin, ITopicConfig, ITopicMetadata } from 'kafkajs';
 import type { KafkaConfig } from '../config.ts';
 import { done, type Failure, fail, type Outcome } from '../errors.ts';
 import type { RecordKind } from '../log.ts';
@@ -13,6 +13,9 @@ import { type Backoff, backoff, pause } from '../retry.ts';
 import type { Telemetry } from '../telemetry.ts';
 import { disconnected, kafkaClient } from './kafka-client.ts';
 import { classify, needsPerson } from './kafka-errors.ts';
+
+const METADATA_TRIES = 20;
+const METADATA_PAUSE_MS = 100;
 
 export type TopicRole = 'readings' | 'deadletters' | 'late' | 'panes' | 'alerts';
 
@@ -57,7 +60,7 @@ export async function untilTopicsReady(
   config: KafkaConfig,
   telemetry: Telemetry,
   signal: AbortSignal,
-  pauses: Backoff = backoff({ firstMs: 250, maxMs: 15_000 }),
+  pauses: Backoff = backoff({ firstMs: 250, maxMs: 5_000 }),
 ): Promise<Outcome> {
   for (let failures = 1; ; failures++) {
     const outcome = await prepareTopics(config, telemetry);
@@ -88,15 +91,31 @@ async function prepare(admin: Admin, config: KafkaConfig, telemetry: Telemetry):
       const message = `missing in Kafka: ${names}; create them, or set kafka.create_topics to true`;
       return fail('KAFKA_OTHER', message, { retryable: true });
     }
-    await admin.createTopics({ topics: missing.map((topic) => definition(topic, config)), timeout: 10_000 });
+    // Its own waiting for leaders fails when a broker has not heard of the topics yet.
+    await admin.createTopics({ topics: missing.map((topic) => definition(topic, config)), waitForLeaders: false });
     telemetry.log.info({ topics: names }, 'created topics in Kafka');
   }
-  const { topics } = await admin.fetchTopicMetadata({ topics: wanted.map(({ name }) => name) });
+  const topics = await describeTopics(
+    admin,
+    wanted.map(({ name }) => name),
+  );
   for (const { name, partitions } of wanted) {
     const found = topics.find((topic) => topic.name === name)?.partitions.length ?? 0;
     if (found !== partitions) return mismatch(name, found, partitions, config);
   }
   return done;
+}
+
+/** Topics just made become known to the brokers a moment later. */
+async function describeTopics(admin: Admin, names: string[]): Promise<ITopicMetadata[]> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return (await admin.fetchTopicMetadata({ topics: names })).topics;
+    } catch (thrown) {
+      if (tries === METADATA_TRIES) throw thrown;
+      await pause(METADATA_PAUSE_MS);
+    }
+  }
 }
 
 function definition(topic: KafkaTopic, config: KafkaConfig): ITopicConfig {

@@ -8,11 +8,8 @@ import type { LogRecord, LogWriter } from '../log.ts';
 import type { Telemetry } from '../telemetry.ts';
 import { partitionOf } from './kafka-partition.ts';
 import { messageBytes } from './kafka-record.ts';
-import { kafkaSender, type Part, type Sender } from './kafka-sender.ts';
+import { kafkaSender, MAX_BATCH_RECORDS, type Part, type Sender } from './kafka-sender.ts';
 import type { KafkaTopic } from './kafka-topics.ts';
-
-/** kafkajs groups the messages of a request in time that grows with the square of their number. */
-export const MAX_BATCH_RECORDS = 1_000;
 
 export function kafkaWriter(
   config: KafkaConfig,

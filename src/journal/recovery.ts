@@ -8,7 +8,8 @@
  *   acknowledged. (One group cannot be told apart: the very last before a crash, if it was damaged afterwards.)
  * - Any other unreadable place is damage. It is reported and stays; the records behind it stay readable.
  * - The end offset is never below any stored cursor nor below the end at the last clean shutdown, so that no offset is
- *   given twice and no reader passes over a new record.
+ *   given twice and no reader passes over a new record. A cursor beyond the last record is damage too: a reader has seen
+ *   what is gone.
  * - After a crash the last commit group may be in the kernel's cache only, even marked as written where its fdatasync had
  *   failed. Before anyone reads it, it is written again in place and synced.
  */
@@ -72,6 +73,9 @@ export async function recover(files: Files, folder: string): Promise<Recovered> 
   }
   const segments = live.map(({ first, bytes }, i) => ({ first, bytes: Math.min(sizes[i]!, bytes || sizes[i]!) }));
   const tail = await readNewest(files, folder, newest, cleanEnd, damage);
+  if (endOffset > tail.end) {
+    damage.push(damageAt(segmentPath(folder, newest.first), tail.bytes, tail.end, endOffset));
+  }
   endOffset = Math.max(endOffset, tail.end);
   const found = {
     segments,

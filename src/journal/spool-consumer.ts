@@ -16,6 +16,8 @@ export interface SpoolConsumerOptions {
   readonly cursor: CursorWriter;
   readonly telemetry: Telemetry;
   readonly progress: Progress | null;
+  /** How long `stop` lets the batch under way run before its signal aborts. */
+  readonly stopBatchMs: number;
   readonly offsets: () => Promise<{ firstOffset: number; endOffset: number }>;
   readonly checkpoint: () => Promise<Outcome<Checkpoint | null>>;
   readonly walk: (fromOffset: number) => LogWalk;
@@ -27,8 +29,7 @@ const POLL_MS = 50;
 const WAIT_MS = 500;
 /** Pause after a reading error. */
 const RETRY_MS = 1_000;
-/** How long `stop` lets the batch under way run before its signal aborts, and then before it gives up on it. */
-const STOP_BATCH_MS = 5_000;
+/** How long `stop` waits for a batch whose signal has aborted before it gives up on it. */
 const STOP_ABORTED_MS = 2_000;
 
 export class SpoolConsumer implements LogConsumer {
@@ -65,7 +66,7 @@ export class SpoolConsumer implements LogConsumer {
 
   async #stopInOrder(): Promise<void> {
     this.#stop.abort();
-    if (!(await endsWithin(this.#running, STOP_BATCH_MS))) {
+    if (!(await endsWithin(this.#running, this.#options.stopBatchMs))) {
       this.#giveUp.abort();
       await endsWithin(this.#running, STOP_ABORTED_MS);
     }

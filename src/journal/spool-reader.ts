@@ -26,6 +26,8 @@ export interface SpoolReaderOptions {
   readonly clock: Clock;
   readonly telemetry: Telemetry;
   readonly files?: Files;
+  /** How long `stop` lets the batch under way run before its signal aborts. */
+  readonly stopBatchMs?: number;
 }
 
 export interface SpoolReader extends LogReader {
@@ -34,6 +36,7 @@ export interface SpoolReader extends LogReader {
 }
 
 const MAX_DAMAGE = 1_000;
+const STOP_BATCH_MS = 5_000;
 
 export function openSpoolReader(options: SpoolReaderOptions): SpoolReader {
   return new FolderReader(options);
@@ -47,13 +50,15 @@ class FolderReader implements SpoolReader {
   readonly #telemetry: Telemetry;
   readonly #progress: Progress | null;
   readonly #heads = new Map<number, SegmentHead>();
+  readonly #stopBatchMs: number;
   readonly #consumers = new Set<SpoolConsumer>();
   readonly #seenDamage = new Set<string>();
   /** Without progress: stands at the end of the log as last seen. */
   #tail: LogWalk | null = null;
   #tailBusy: Promise<unknown> = Promise.resolve();
 
-  constructor({ folder, progress, telemetry, files = nodeFiles }: SpoolReaderOptions) {
+  constructor({ folder, progress, telemetry, files = nodeFiles, stopBatchMs = STOP_BATCH_MS }: SpoolReaderOptions) {
+    this.#stopBatchMs = stopBatchMs;
     this.#folder = folder;
     this.#files = files;
     this.#telemetry = telemetry;
@@ -67,6 +72,7 @@ class FolderReader implements SpoolReader {
       cursor,
       telemetry: this.#telemetry,
       progress: this.#progress,
+      stopBatchMs: this.#stopBatchMs,
       offsets: () => this.#offsets(),
       checkpoint: () => this.checkpoint(group, 0),
       walk: (fromOffset) => this.#walk(fromOffset),

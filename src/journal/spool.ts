@@ -380,8 +380,9 @@ export class Spool {
   async #release(): Promise<void> {
     const { maxBytes, historyBytes } = this.#options;
     await this.#cursors.refresh();
-    const needed = this.#segmentBytes + (this.#full?.bytes ?? 0);
-    const keepBytes = Math.min(historyBytes, maxBytes - needed);
+    // Room for the segment being written and the next one: what may go has gone before the spool is full.
+    const headroom = 2 * this.#segmentBytes + (this.#full?.bytes ?? 0);
+    const keepBytes = Math.min(historyBytes, maxBytes - headroom);
     try {
       while (this.#segments.totalBytes > keepBytes && this.#segments.oldestIsBelow(this.#cursors.slowest)) {
         await this.#segments.deleteOldest();

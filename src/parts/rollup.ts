@@ -14,6 +14,7 @@ import { openSpoolReader } from '../journal/spool-reader.ts';
 import type { LogReader, LogRecord } from '../log.ts';
 import { backoff, pause } from '../retry.ts';
 import type { RefusedRow } from '../rollup/partition.ts';
+import { type Repair, repairGroup, startRepair } from '../rollup/repair.ts';
 import { type Rollup, startRollup } from '../rollup/run.ts';
 import { openEmbeddedStore } from '../store/embedded.ts';
 import { openInfluxStore } from '../store/influx.ts';
@@ -32,6 +33,8 @@ const LATE_SEGMENT_BYTES = 4 * 2 ** 20;
 
 /** Where the rollup puts what is not a row. */
 interface SideLog {
+  /** What was appended as late, for repairs. */
+  readonly late: LogReader;
   appendLate(records: readonly LogRecord[]): Promise<Outcome>;
   deadLetter(refused: readonly RefusedRow[]): Promise<Outcome>;
   close(): Promise<void>;
@@ -47,10 +50,17 @@ export async function startRollupPart(
   const parts = new PartStates(systemClock);
   parts.set('store', config.influx ? 'influx' : 'rows', 'store', 'starting');
   parts.set('rollup', 'rollup', 'rollup', 'starting');
+  const group = config.kafka?.group ?? ROLLUP_GROUP;
   let rollup: Rollup | null = null;
+  let repair: Repair | null = null;
   let store: Store | null = null;
   let side: SideLog | null = null;
   let reader: LogReader | null = null;
+
+  /** The thread dies, and threads.ts starts it again from its checkpoint. */
+  const onEnded = (reason: unknown) => {
+    throw reason;
+  };
 
   /** Tries until it works, the failure is final, or the part is stopped; says why meanwhile. */
   const insist = async <T>(
@@ -110,7 +120,7 @@ export async function startRollupPart(
     if (!side) return;
     const started = await startRollup({
       reader,
-      group: config.kafka?.group ?? ROLLUP_GROUP,
+      group,
       streams: config.streams,
       config: config.rollup,
       store: ready,
@@ -120,13 +130,26 @@ export async function startRollupPart(
       clock: systemClock,
       onLive: (rows) => say({ type: 'running', rows }),
       onClosed: (rows) => say({ type: 'closed', rows: rows.slice(0, SHOWN_ROWS), total: rows.length }),
-      // The thread dies, and threads.ts starts it again from its checkpoint.
-      onEnded: (reason) => {
-        throw reason;
-      },
+      onEnded,
     });
-    if (started.ok) rollup = started.value;
-    else parts.set('rollup', 'rollup', 'rollup', 'stopped', started.failure);
+    if (!started.ok) {
+      parts.set('rollup', 'rollup', 'rollup', 'stopped', started.failure);
+      return;
+    }
+    rollup = started.value;
+    if (config.rollup.repair === 'off') return;
+    repair = await startRepair({
+      log: reader,
+      late: side.late,
+      group,
+      streams: config.streams,
+      config: config.rollup,
+      store: ready,
+      telemetry,
+      clock: systemClock,
+      delayMs: config.rollup.repairDelayMs,
+      onEnded,
+    });
   })();
 
   return {
@@ -146,6 +169,7 @@ export async function startRollupPart(
     async stop() {
       stopping.abort();
       await running;
+      await repair?.stop();
       await rollup?.stop();
       await side?.close();
       await store?.close();
@@ -185,12 +209,15 @@ async function openSideLog(config: Config, telemetry: Telemetry): Promise<Outcom
     const topics = kafkaTopics(config.kafka);
     const late = kafkaWriter(config.kafka, topics.late, options);
     const deadLetters = kafkaWriter(config.kafka, topics.deadletters, options);
+    const lateReader = kafkaReader(config.kafka, topics.late, telemetry);
     return {
       ok: true,
       value: {
         appendLate: (records) => late.append(records),
         deadLetter: (refused) => deadLetters.append(refused.map((each) => refusedRow(each, systemClock.nowMs()))),
+        late: lateReader,
         async close() {
+          await lateReader.close();
           await late.close();
           await deadLetters.close();
         },
@@ -202,19 +229,25 @@ async function openSideLog(config: Config, telemetry: Telemetry): Promise<Outcom
     ...config.spool,
     segmentBytes: Math.min(config.spool.segmentBytes, LATE_SEGMENT_BYTES),
     historyBytes: config.spool.maxBytes,
-    readers: [],
+    readers: config.rollup.repair === 'auto' ? [repairGroup(ROLLUP_GROUP)] : [],
     clock: systemClock,
     // Its numbers are not the spool's: they are not exported.
     telemetry: new Telemetry(telemetry.log),
   });
   if (!spool.ok) return spool;
   const log = spool.value;
+  const { progress } = log;
+  const late = openSpoolReader({ folder: lateFolder(config), progress, clock: systemClock, telemetry });
   return {
     ok: true,
     value: {
+      late,
       appendLate: (records) => log.appendAll(records),
       deadLetter: (refused) => log.appendAll(refused.map((each) => refusedRow(each, log.lastReceivedMs))),
-      close: () => log.close(),
+      async close() {
+        await late.close();
+        await log.close();
+      },
     },
   };
 }

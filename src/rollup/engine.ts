@@ -163,6 +163,12 @@ export class Engine {
     return Math.max(this.#frontierMs(), this.#emittedToMs);
   }
 
+  /** S, the largest of all streams: windows that start at or before it may be incomplete and are not emitted. */
+  get completeAfterMs(): number {
+    if (this.#awaitsFirst) return Number.POSITIVE_INFINITY;
+    return Math.max(...[...this.#streams.values()].map((state) => state.completeAfterMs));
+  }
+
   get pendingRows(): number {
     return this.#rows.length;
   }
@@ -277,7 +283,7 @@ export class Engine {
     }
     const series = known ?? state.addSeries(reading.tags, tags, this.#options.hasRoom);
     if (series === null) return false;
-    this.#count(reading, fingerprint, state, pane.cell(series), pane, isNew);
+    this.#count(reading, fingerprint, state, pane.cellOfReading(series), pane, isNew);
     return true;
   }
 
@@ -357,7 +363,7 @@ export class Engine {
       const state = this.#streams.get(window.stream)!;
       const label = window.level.label;
       for (const cell of window.cells.values()) {
-        cell.forget();
+        cell.close(window);
         if (window.emitted) cell.rows(window, this.#rows);
         let kept = false;
         for (let i = 1; i <= window.parents.length; i++) {

@@ -17,6 +17,9 @@ export interface Series {
   cells: number;
   /** The tags as records wrote them. */
   readonly texts: string[];
+  /** The cell of its last reading, and the pane that has it. */
+  lastPane: OpenWindow | null;
+  lastCell: Cell | null;
 }
 
 /** How many readings of one series wait to be added together. */
@@ -63,11 +66,15 @@ export class Cell {
     return null;
   }
 
-  /** The pane is closed: what tells duplicates apart is not needed any more. */
-  forget(): void {
+  /** The window is closed: what takes readings and tells duplicates apart is not needed any more. */
+  close(window: OpenWindow): void {
+    this.settle();
     this.#times = [];
     this.#fingerprints = [];
-    this.settle();
+    const { series } = this;
+    if (series.lastPane !== window) return;
+    series.lastPane = null;
+    series.lastCell = null;
   }
 
   /** Counts a reading; metrics that it does not have are undefined. */
@@ -218,7 +225,7 @@ export class OpenWindow {
   /** Base pane of a stream with named identities: identity -> fingerprint of the first reading. */
   readonly #identities = new Map<string, number>();
 
-  constructor(fields: Omit<OpenWindow, 'cells' | 'cell' | 'merge' | 'remember'>) {
+  constructor(fields: Omit<OpenWindow, 'cells' | 'cell' | 'cellOfReading' | 'merge' | 'remember'>) {
     this.stream = fields.stream;
     this.metrics = fields.metrics;
     this.level = fields.level;
@@ -230,7 +237,15 @@ export class OpenWindow {
     this.watermarkBeforeMs = fields.watermarkBeforeMs;
   }
 
-  /** The cell of a series, made if there is none yet. */
+  /** The cell of a series, made if there is none yet; for a base pane. */
+  cellOfReading(series: Series): Cell {
+    if (series.lastPane === this) return series.lastCell!;
+    const cell = this.cell(series);
+    series.lastPane = this;
+    series.lastCell = cell;
+    return cell;
+  }
+
   cell(series: Series): Cell {
     let cell = this.cells.get(series);
     if (cell === undefined) {

@@ -47,7 +47,7 @@ export class StreamState {
     let series = this.series.get(name);
     if (series === undefined) {
       if (hasRoom?.() === false) return null;
-      series = { name, tags, cells: 0, texts: [] };
+      series = { name, tags, cells: 0, texts: [], lastPane: null, lastCell: null };
       this.series.set(name, series);
     }
     series.texts.push(text);

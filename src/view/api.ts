@@ -158,8 +158,9 @@ export function addApi(app: FastifyInstance, { feed, observer, hub, token }: Api
       const everyMs = parseWindow(window)?.everyMs ?? 10_000;
       watch = { stream: stream.name, window, everyMs, ...optional({ tags, metric }) };
     }
+    const status = JSON.stringify(observer.overview());
     reply.hijack();
-    hub.attach(reply.raw, watch, JSON.stringify(observer.overview()));
+    hub.attach(reply.raw, watch, status);
   });
 }
 

@@ -40,10 +40,10 @@ export class Meter {
   take(samples: readonly MetricSample[], monotonicMs: number, wallMs: number): void {
     this.#shots.push({ atMs: monotonicMs, wallMs, sums: addUp(samples) });
     while (this.#shots.length > 2 && monotonicMs - this.#shots[1]!.atMs >= LATENCY_OVER_MS) this.#shots.shift();
-    const last = this.#shots.at(-2);
+    const before = this.#before(RATE_OVER_MS);
     for (const stage of SHOWN) {
       const history = this.#histories.get(stage.name)!;
-      history.push(last ? round(this.#rate(stage.rate, last)) : 0);
+      history.push(round(this.#rate(stage.rate, before)));
       if (history.length > HISTORY) history.shift();
     }
   }

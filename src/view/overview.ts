@@ -16,6 +16,8 @@ import type { StageStatus } from './stages.ts';
 /** Over which the growth of queues is taken. */
 const GROWTH_OVER_MS = 30_000;
 const RECENT_MS = 60_000;
+/** A thread that does not answer for this long is asked anew. */
+const SAMPLES_WITHIN_MS = 5_000;
 
 export type Verdict = 'healthy' | 'attention' | 'broken';
 
@@ -61,7 +63,7 @@ export class Observer {
 
   async #take(): Promise<void> {
     try {
-      const samples = await this.#feed.samples();
+      const samples = await within(this.#feed.samples(), SAMPLES_WITHIN_MS);
       this.#meter.take(samples, this.#clock.monotonicMs(), this.#clock.nowMs());
     } catch (thrown) {
       this.#telemetry.limited(
@@ -142,4 +144,16 @@ function verdictOf(problems: readonly Problem[]): Verdict {
 
 function stageVerdict(problems: readonly Problem[], stage: StageName): Verdict {
   return verdictOf(problems.filter((problem) => problem.stage === stage));
+}
+
+async function within<T>(promise: Promise<T>, ms: number): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }

@@ -36,7 +36,7 @@ export interface View {
 }
 
 export async function startView(options: ViewOptions): Promise<Outcome<View>> {
-  const { http } = options;
+  const { http, telemetry } = options;
   const { app, hub, observer } = buildView(options);
   const place = `${http.host}:${http.port}`;
   try {
@@ -51,11 +51,21 @@ export async function startView(options: ViewOptions): Promise<Outcome<View>> {
     }
     return fail('LISTEN_FAILED', `The HTTP server cannot listen on ${place}: ${messageOf(thrown)}`, { cause: thrown });
   }
-  await observer.take();
-  const timer = setInterval(() => {
+  const tick = () => {
     void observer.take();
-    hub.tick(() => JSON.stringify(observer.overview()));
-  }, TICK_MS);
+    try {
+      hub.tick(() => JSON.stringify(observer.overview()));
+    } catch (thrown) {
+      telemetry.limited(
+        'error',
+        'view tick',
+        { err: thrown },
+        'The live page could not be brought up to date; this is a bug.',
+      );
+    }
+  };
+  tick();
+  const timer = setInterval(tick, TICK_MS);
   const { port } = app.server.address() as AddressInfo;
   const host = http.host.includes(':') ? `[${http.host}]` : http.host;
   return succeed({

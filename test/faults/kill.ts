@@ -1,10 +1,12 @@
 /**
- * Kills a loaded gateway at random instants and asks its log afterwards what it kept, against the ledger of the load
- * generator, a process of its own: nothing acknowledged may be missing, nothing may be there that was never sent, every
- * payload must be what the device sent, and a fresh message must pass after each restart.
+ * Strikes a loaded gateway down, again and again on the same data, and asks its log afterwards what it kept, against the
+ * ledger of the load generator, a process of its own. Every round waits until the load flows and then strikes, in turn,
+ *  - at a random instant;
+ *  - the moment a PUBACK arrives at a device of the harness: what was acknowledged too early is not yet on the disk.
+ * After each strike the gateway is started again and must take a fresh message.
  */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -12,7 +14,10 @@ import { systemClock } from '../../src/clock.ts';
 import { openSpoolReader } from '../../src/journal/spool-reader.ts';
 import { silentTelemetry } from '../../src/telemetry.ts';
 import { type GatewayProcess, startGateway, startSimulator } from '../support/gateway-process.ts';
+import { RawClient } from '../support/mqtt-raw.ts';
 import { Random } from '../support/random.ts';
+import { until } from '../support/until.ts';
+import { type Comparison, Ledger, payloadOf, StoredReadings } from './ledger.ts';
 
 export const STREAM = `streams:
   environment:
@@ -22,138 +27,118 @@ export const STREAM = `streams:
     metrics: [temperature, humidity, pressure]
 `;
 
+/** The load flows when so many more were acknowledged. */
+const FLOWING = 1_000;
+const FLOW_MS = 60_000;
+const RANDOM_MS = 1_000;
+
 export interface KillOptions {
   readonly seed: number;
   readonly rounds: number;
-  /** Messages per second asked of the generator; 0 = flat out. */
+  /** Messages per second asked of the generator. */
   readonly rate: number;
+  /** A planted bug, loaded before the program. */
   readonly preload?: string;
-  readonly yaml?: string;
-  /** What is done to the gateway in each round; default: SIGKILL. Resolves when the gateway is gone. */
+  /** Only strikes at acknowledgements. */
+  readonly sharp?: boolean;
+  /** What is done to the loaded gateway; resolves when it is gone. Default: SIGKILL, as above. */
   readonly strike?: (gateway: GatewayProcess, random: Random) => Promise<void>;
 }
 
-export interface KillReport {
+export interface KillReport extends Comparison {
   readonly rounds: number;
-  readonly sent: number;
-  readonly acknowledged: number;
-  readonly stored: number;
-  /** Acknowledged, and not in the log: the first of them, and how many. */
-  readonly lost: { readonly count: number; readonly example: string };
-  readonly neverSent: number;
-  readonly altered: number;
-  /** Stored more than once: a re-send after a lost acknowledgement; harmless, counted once by the rollup. */
-  readonly repeated: number;
+  /** Rounds after which a fresh message was acknowledged. */
   readonly freshPassed: number;
-  /** Messages per second while the gateway ran, smallest of all rounds. */
-  readonly slowestPerSecond: number;
-}
-
-interface LedgerLine {
-  readonly device: string;
-  readonly sent: number;
-  readonly acknowledged: string;
+  /** Acknowledged by each round's gateway before the strike, the smallest. */
+  readonly leastAcknowledged: number;
 }
 
 export async function killRounds(options: KillOptions): Promise<KillReport> {
+  const { rounds, preload } = options;
   const random = new Random(options.seed);
   const folder = mkdtempSync(join(tmpdir(), 'millrace-kill-'));
-  const { preload, yaml = STREAM } = options;
-  const sent = new Map<string, number>();
-  const acknowledged = new Map<string, Set<number>>();
+  const ledger = new Ledger();
+  const start = () => startGateway({ folder, yaml: STREAM, ...(preload ? { preload } : undefined) });
   let freshPassed = 0;
-  let slowestPerSecond = Number.POSITIVE_INFINITY;
-  const strike = options.strike ?? ((gateway) => gateway.end('SIGKILL').then(() => undefined));
+  let leastAcknowledged = Number.POSITIVE_INFINITY;
+  let gateway = await start();
   try {
-    for (let round = 0; round < options.rounds; round++) {
-      const gateway = await startGateway({ folder, yaml, ...(preload ? { preload } : undefined) });
-      const ledger = join(folder, `ledger-${round}.ndjson`);
-      const url = `mqtt://127.0.0.1:${gateway.mqttPort}`;
+    for (let round = 0; round < rounds; round++) {
+      const file = join(folder, `ledger-${round}.ndjson`);
       const load = startSimulator('load', [
-        ...['--url', url, '--connections', '20', '--in-flight', '50', '--rate', `${options.rate}/s`],
-        ...['--duration', '60s', '--drain', '1s', '--client', `r${round}-`, '--ledger', ledger],
+        ...['--url', `mqtt://127.0.0.1:${gateway.mqttPort}`, '--connections', '20', '--in-flight', '50'],
+        ...['--rate', `${options.rate}/s`, '--duration', '0s', '--drain', '1s'],
+        ...['--client', `r${round}-`, '--ledger', file],
       ]);
-      await sleep(800 + random.integer(0, 1_200));
-      await strike(gateway, random);
-      const { summary } = await load.ended;
-      assert.notEqual(gateway.child.signalCode ?? gateway.child.exitCode, null, 'the gateway is gone');
-      slowestPerSecond = Math.min(slowestPerSecond, summary.acknowledgedPerSecond ?? 0);
-      for (const line of readFileSync(ledger, 'utf8').trim().split('\n')) {
-        const entry = JSON.parse(line) as LedgerLine;
-        sent.set(entry.device, entry.sent);
-        acknowledged.set(entry.device, numbersOf(entry.acknowledged));
+      const acknowledged = () => gateway.metric('millrace_acknowledged_total');
+      await until(async () => (await acknowledged()) >= FLOWING, FLOW_MS, 'the load flows');
+      if (options.strike) await options.strike(gateway, random);
+      else if (options.sharp || round % 2 === 1) await strikeAtAcknowledgement(gateway, `probe${round}`, ledger);
+      else {
+        await sleep(random.integer(0, RANDOM_MS));
+        await gateway.end('SIGKILL');
       }
-      const again = await startGateway({ folder, yaml, ...(preload ? { preload } : undefined) });
-      const fresh = startSimulator('load', [
-        ...['--url', `mqtt://127.0.0.1:${again.mqttPort}`, '--connections', '1', '--messages', '1'],
-        ...['--client', `fresh${round}-`, '--devices-per-connection', '1'],
-      ]);
-      if ((await fresh.ended).code === 0) freshPassed++;
-      await again.end('SIGTERM');
+      assert.notEqual(gateway.child.signalCode ?? gateway.child.exitCode, null, 'the gateway is gone');
+      const { summary } = await load.ended;
+      leastAcknowledged = Math.min(leastAcknowledged, summary.acknowledged ?? 0);
+      ledger.read(file);
+      gateway = await start();
+      if (await passes(gateway, `fresh${round}`, ledger)) freshPassed++;
     }
-    return { ...(await compare(folder, sent, acknowledged)), rounds: options.rounds, freshPassed, slowestPerSecond };
+    await gateway.end('SIGTERM');
+    return { ...(await storedIn(folder)).compare(ledger), rounds, freshPassed, leastAcknowledged };
   } finally {
+    await gateway.end('SIGKILL');
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
-async function compare(folder: string, sent: Map<string, number>, acknowledged: Map<string, Set<number>>) {
+/** Everything acknowledged is in the log, nothing else is, and the load was a load. */
+export function holds(report: KillReport, context: string): void {
+  assert.ok(report.leastAcknowledged >= FLOWING, `${context}: the generator had acknowledgements in every round`);
+  assert.equal(report.lost.count, 0, `${context}: acknowledged and not stored, such as ${report.lost.example}`);
+  assert.equal(report.neverSent, 0, `${context}: stored and never sent`);
+  assert.equal(report.altered, 0, `${context}: payloads altered`);
+  assert.equal(report.disordered, 0, `${context}: out of the order in which they were sent`);
+  assert.equal(report.freshPassed, report.rounds, `${context}: a fresh message passes after each restart`);
+}
+
+async function strikeAtAcknowledgement(gateway: GatewayProcess, device: string, ledger: Ledger): Promise<void> {
+  const client = await RawClient.connected(gateway.mqttPort, { clientId: device });
+  const told = new Promise<void>((resolve) => {
+    client.stream.once('data', () => resolve(void gateway.child.kill('SIGKILL')));
+  });
+  publish(client, device);
+  await told;
+  ledger.add(device, 0, true);
+  await gateway.end('SIGKILL');
+  client.end();
+}
+
+/** A message on a connection of its own is acknowledged. */
+async function passes(gateway: GatewayProcess, device: string, ledger: Ledger): Promise<boolean> {
+  const client = await RawClient.connected(gateway.mqttPort, { clientId: device });
+  publish(client, device);
+  await client.until('puback');
+  ledger.add(device, 0, true);
+  client.end();
+  return true;
+}
+
+function publish(client: RawClient, device: string): void {
+  client.publish(`sensors/kill/${device}/environment`, payloadOf(systemClock.nowMs(), 0));
+}
+
+async function storedIn(folder: string): Promise<StoredReadings> {
   const reader = openSpoolReader({
     folder: join(folder, 'data/spool'),
     clock: systemClock,
     telemetry: silentTelemetry(),
   });
-  const stored = new Map<string, Set<number>>();
-  let [count, neverSent, altered, repeated] = [0, 0, 0, 0];
   const known = await reader.offsets(0);
   assert.ok(known.ok);
-  for await (const batch of reader.range(0, known.value.firstOffset, known.value.endOffset)) {
-    for (const record of batch.records) {
-      if (record.kind !== 'reading' || record.key.startsWith('fresh')) continue;
-      const text = Buffer.from(record.value).toString();
-      const payload = /,"payload":(\{.*\})\}$/.exec(text)?.[1] ?? '';
-      const { ts, seq } = JSON.parse(payload) as { ts: number; seq: number };
-      count++;
-      if (seq >= (sent.get(record.key) ?? 0)) neverSent++;
-      if (payload !== payloadOf(ts, seq)) altered++;
-      const numbers = stored.get(record.key) ?? new Set();
-      if (numbers.has(seq)) repeated++;
-      stored.set(record.key, numbers.add(seq));
-    }
-  }
+  const stored = new StoredReadings();
+  await stored.addAll(reader.range(0, known.value.firstOffset, known.value.endOffset));
   await reader.close();
-  let [total, lost, example] = [0, 0, ''];
-  for (const [device, numbers] of acknowledged) {
-    for (const number of numbers) {
-      total++;
-      if (stored.get(device)?.has(number)) continue;
-      if (lost++ === 0) example = `${device} ${number}`;
-    }
-  }
-  const allSent = [...sent.values()].reduce((sum, each) => sum + each, 0);
-  return {
-    sent: allSent,
-    acknowledged: total,
-    stored: count,
-    lost: { count: lost, example },
-    neverSent,
-    altered,
-    repeated,
-  };
-}
-
-/** `0-3,7` -> 0 1 2 3 7 */
-function numbersOf(ranges: string): Set<number> {
-  const numbers = new Set<number>();
-  for (const range of ranges === '' ? [] : ranges.split(',')) {
-    const [from, to] = range.split('-').map(Number);
-    for (let number = from!; number <= (to ?? from!); number++) numbers.add(number);
-  }
-  return numbers;
-}
-
-/** The payload that the load generator makes of a counter: written here again, because an oracle shares no code. */
-function payloadOf(ts: number, seq: number): string {
-  const temperature = 15 + (seq % 150) / 10;
-  return `{"ts":${ts},"seq":${seq},"temperature":${temperature},"humidity":${40 + (seq % 40)},"pressure":1013.25}`;
+  return stored;
 }

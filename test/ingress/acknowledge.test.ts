@@ -522,6 +522,20 @@ describe('acknowledging', () => {
     });
   });
 
+  it('does not lose acknowledgements on the wire when the connection of a client that goes on sending is closed', async () => {
+    for (let round = 0; round < 10; round++) {
+      await start({ answer: () => ACCEPTED });
+      const client = await harness.connected();
+      for (let id = 1; id <= 10; id++) client.publish('a', 'x', 1, id);
+      client.publish('$SYS/not/allowed', 'x', 1, 11);
+      // what is never read would reset the connection
+      for (let i = 0; i < 50; i++) client.publish('a', Buffer.alloc(20_000), 0);
+      await client.untilClosed();
+      assert.equal(client.acknowledged().length, 10);
+      if (round < 9) await harness.close();
+    }
+  });
+
   describe('stopping', () => {
     it('lets what is pending be acknowledged, takes nothing new, then closes', async () => {
       await start();

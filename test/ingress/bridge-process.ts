@@ -1,6 +1,7 @@
 /**
  * A bridge in a process of its own, to be killed: appends each payload to a file, fsyncs it, and only then settles.
- *   node bridge-process.ts <port> <client id> <file>
+ *   node bridge-process.ts <port> <client id> <file> [early]
+ * `early` plants the bug that the promise forbids: it settles at once and writes a little later.
  */
 import { fsyncSync, openSync, writeSync } from 'node:fs';
 import { systemClock } from '../../src/clock.ts';
@@ -8,7 +9,7 @@ import { startBridge } from '../../src/ingress/bridge.ts';
 import { silentTelemetry } from '../../src/telemetry.ts';
 import { LIMITS } from './harness.ts';
 
-const [port, clientId, file] = process.argv.slice(2) as [string, string, string];
+const [port, clientId, file, early] = process.argv.slice(2) as [string, string, string, string | undefined];
 const descriptor = openSync(file, 'a');
 let waiting: (() => void)[] = [];
 setInterval(() => {
@@ -29,7 +30,13 @@ const bridge = startBridge({
   },
   limits: LIMITS,
   accept: ({ payload }, settled) => {
-    writeSync(descriptor, `${Buffer.from(payload)}\n`);
+    const line = `${Buffer.from(payload)}\n`;
+    if (early) {
+      settled({ kind: 'accepted' });
+      setTimeout(() => writeSync(descriptor, line), 100);
+      return;
+    }
+    writeSync(descriptor, line);
     waiting.push(() => settled({ kind: 'accepted' }));
   },
   telemetry: silentTelemetry(),

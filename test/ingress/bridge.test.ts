@@ -1,7 +1,7 @@
 /** Readings from another broker: acknowledged there only when they are durable here. */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connectAsync, type MqttClient } from 'mqtt';
@@ -115,7 +115,7 @@ describe('a bridge', () => {
       pipe.arrived[0]!.settle(REFUSED);
       await arrives(pipe, 25);
       assert.equal(pipe.arrived[24]!.topic, 'sensors/a');
-      assert.equal(pipe.bridge.stats().pending, 20);
+      assert.equal(pipe.bridge.stats().pending, pipe.arrived.length - 5);
       await pipe.bridge.close(0);
 
       // five were acknowledged; the others come again, to a bridge that knows nothing of them
@@ -197,7 +197,7 @@ describe('a bridge', () => {
       await publisher.publishAsync('sensors/kept', '', { qos: 1, retain: true });
     });
 
-    it('goes on after a restart of the other broker in order, without losing or repeating a settled one', async () => {
+    it('goes on after a restart of the other broker in order, without losing one', async () => {
       const pipe = start(mosquitto.port, { clientId: 'restart' });
       pipe.settling = true;
       await subscribed(pipe);
@@ -207,8 +207,9 @@ describe('a bridge', () => {
       await eventually(() => !pipe.bridge.stats().connected, 'the bridge to notice');
       await mosquitto.run();
       await publish(4, 6);
-      await arrives(pipe, 6);
-      assert.deepEqual(texts(pipe), numbers(1, 6));
+      await eventually(() => texts(pipe).includes('6'), 'the last');
+      // one whose acknowledgement the broker did not read any more may come twice
+      assert.deepEqual([...new Set(texts(pipe))], numbers(1, 6));
     });
 
     it('subscribes again when the other broker was killed and has lost the session', async () => {
@@ -227,50 +228,61 @@ describe('a bridge', () => {
       assert.deepEqual(texts(pipe), numbers(1, 6));
     });
 
-    it('loses nothing when its process is killed at any moment', async function () {
-      this.timeout(60_000);
-      const folder = mkdtempSync(join(tmpdir(), 'millrace-bridge-'));
-      const file = join(folder, 'durable');
+    describe('in a process that is killed again and again', () => {
       const children: ChildProcess[] = [];
-      const run = (): ChildProcess => {
-        const script = new URL('./bridge-process.ts', import.meta.url).pathname;
-        const args = [...process.execArgv, script, `${mosquitto.port}`, 'killed-bridge', file];
-        const child = spawn(process.execPath, args, { stdio: 'inherit' });
-        children.push(child);
-        return child;
-      };
-      const durable = (): string[] => (existsSync(file) ? readFileSync(file, 'utf8').trim().split('\n') : []);
-      try {
+      let folder: string;
+      beforeEach(() => {
+        folder = mkdtempSync(join(tmpdir(), 'millrace-bridge-'));
+      });
+      afterEach(() => {
+        for (const child of children.splice(0)) child.kill('SIGKILL');
+        rmSync(folder, { recursive: true });
+      });
+
+      /** Answers how many of the published messages never became durable. */
+      async function kill(times: number, clientId: string, mode: readonly string[]): Promise<number> {
+        const file = join(folder, 'durable');
+        const run = (): ChildProcess => {
+          const script = new URL('./bridge-process.ts', import.meta.url).pathname;
+          const args = [...process.execArgv, script, `${mosquitto.port}`, clientId, file, ...mode];
+          const child = spawn(process.execPath, args, { stdio: 'inherit' });
+          children.push(child);
+          return child;
+        };
+        const durable = (): string[] => (existsSync(file) ? readFileSync(file, 'utf8').trim().split('\n') : []);
         // the session has to exist before the first is published
-        const first = start(mosquitto.port, { clientId: 'killed-bridge' });
+        const first = start(mosquitto.port, { clientId });
         await subscribed(first);
         await first.bridge.close(0);
         let published = 0;
-        let kills = 0;
         let child = run();
-        while (kills < 3) {
-          const from = published + 1;
-          published += 200;
+        for (let kills = 0; kills < times; kills++) {
           const before = durable().length;
-          const publishing = publish(from, published);
+          const publishing = publish(published + 1, published + 300);
+          published += 300;
           await eventually(() => durable().length > before + 20, 'some to become durable', 20_000);
-          const gone = new Promise((resolve) => child.once('exit', resolve));
+          const gone = new Promise((resolve) => child.once('exit', (_code, signal) => resolve(signal)));
           child.kill('SIGKILL');
-          await gone;
-          kills++;
+          assert.equal(await gone, 'SIGKILL');
           await publishing;
           child = run();
         }
-        const missing = (): string[] => {
-          const seen = new Set(durable());
-          return numbers(1, published).filter((text) => !seen.has(text));
-        };
-        await eventually(() => missing().length === 0, 'all to become durable', 20_000);
-        assert.equal(child.exitCode, null);
-      } finally {
-        for (const child of children) child.kill('SIGKILL');
-        rmSync(folder, { recursive: true });
+        await publish(published + 1, published + 1);
+        published++;
+        await eventually(() => durable().includes(`${published}`), 'the last to become durable', 20_000);
+        const seen = new Set(durable());
+        return numbers(1, published).filter((text) => !seen.has(text)).length;
       }
+
+      it('loses nothing', async function () {
+        this.timeout(60_000);
+        assert.equal(await kill(2, 'killed-bridge', []), 0);
+      });
+
+      it('loses what it acknowledged too early, so the test above can fail', async function () {
+        this.timeout(60_000);
+        assert.ok((await kill(1, 'early-bridge', ['early'])) > 0);
+      });
     });
   });
 
@@ -311,7 +323,6 @@ describe('a bridge', () => {
     it('goes on trying when its login is refused, and when its topics are', async () => {
       const folder = mkdtempSync(join(tmpdir(), 'millrace-bridge-'));
       const users = join(folder, 'users.yaml');
-      const { writeFileSync } = await import('node:fs');
       const hash = await hashPassword('secret');
       writeFileSync(users, 'users: {}');
       upstream = await startHarness({ auth: { anonymous: false, users }, broker: { slowDownMs: 1 } });

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { Duplex } from 'node:stream';
 import { generate, type Packet } from 'mqtt-packet';
 import { systemClock } from '../../src/clock.ts';
-import { Gate, type Hold } from '../../src/ingress/gate.ts';
+import { Gate } from '../../src/ingress/gate.ts';
 import { PendingBytes, TokenBucket } from '../../src/ingress/pending.ts';
 import type { Violation } from '../../src/ingress/wire.ts';
 import { connectPacket, eventually } from '../support/mqtt-raw.ts';
@@ -23,6 +23,8 @@ class FakeSocket extends Duplex {
   }
 }
 
+const CONNECT = generate(connectPacket());
+
 function publish(id: number): Buffer {
   const packet: Packet = { cmd: 'publish', topic: 'a', payload: 'x', qos: 1, messageId: id, dup: false, retain: false };
   return generate(packet);
@@ -32,7 +34,7 @@ function setUp(limits: Partial<typeof LIMITS> = {}) {
   const socket = new FakeSocket();
   socket.on('error', () => {});
   const seen = {
-    reached: [] as Hold[],
+    reached: [] as string[],
     violations: [] as Violation[],
     connects: 0,
     passed: Buffer.alloc(0),
@@ -41,6 +43,7 @@ function setUp(limits: Partial<typeof LIMITS> = {}) {
   const gate = new Gate(socket, {
     limits: { ...LIMITS, ...limits },
     pendingBytes: seen.pendingBytes,
+    clock: systemClock,
     violated: (violation) => seen.violations.push(violation),
     connectArrived: () => seen.connects++,
     limitReached: (limit) => seen.reached.push(limit),
@@ -106,11 +109,11 @@ describe('the gate', () => {
     socket.on('end', () => {
       ended = true;
     });
-    socket.push(Buffer.concat([generate(connectPacket()), publish(1), publish(2)]));
+    socket.push(Buffer.concat([CONNECT, publish(1), publish(2)]));
     socket.push(null);
     await eventually(() => gate.hold === 'connect', 'the CONNECT');
     gate.open();
-    const connect = generate(connectPacket()).length;
+    const connect = CONNECT.length;
     await eventually(() => gate.hold === 'pending_per_client', 'the first publish');
     gate.pending++;
     assert.equal(ended, false);

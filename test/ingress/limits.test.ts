@@ -415,6 +415,31 @@ describe('the limit', () => {
     assert.equal(client.acknowledged().length, 3_000);
   });
 
+  it('forwards: a subscriber of few messages gets them all, whatever the others take', async () => {
+    await start({ broker: { forwardsPerSecond: 2_000 } });
+    const greedy = [await harness.connected(), await harness.connected(), await harness.connected()];
+    for (const watcher of greedy) await watcher.subscribe('#');
+    const modest = await harness.connected();
+    await modest.subscribe('rare');
+    const client = await harness.connected();
+    for (let id = 1; id <= 2_000; id++) client.publish(id % 1_000 === 0 ? 'rare' : 'often', 'x', 1, id);
+    await client.until('puback', 2_000);
+    await modest.until('publish', 2);
+    assert.ok((await harness.limitReached('forwards')) > 0, 'the greedy ones did not get all');
+  });
+
+  it('subscribe_rate: many SUBSCRIBE packets of one client are slowed, and all answered', async () => {
+    await start({ limits: { subscriptionsPerClient: 100 } });
+    const client = await harness.connected();
+    const startMs = performance.now();
+    for (let id = 1; id <= 80; id++) {
+      client.send({ cmd: 'subscribe', messageId: id, subscriptions: [{ topic: `a/${id}`, qos: 0 }] });
+    }
+    await client.until('suback', 80);
+    assert.ok(performance.now() - startMs > 400, '80 at 50 a second, of which 50 at once');
+    assert.ok((await harness.limitReached('subscribe_rate')) > 0);
+  });
+
   it('qos2_window: exchanges that are begun and never finished end the connection', async () => {
     await start();
     const client = await harness.connected();

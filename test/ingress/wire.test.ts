@@ -43,7 +43,7 @@ function chop(bytes: Buffer, sizes: readonly number[]): Buffer[] {
 }
 
 function budget(publishes = Number.MAX_SAFE_INTEGER, bytes = Number.MAX_SAFE_INTEGER): Budget {
-  return { publishes, bytes };
+  return { publishes, bytes, subscribes: Number.MAX_SAFE_INTEGER };
 }
 
 function opened(maxBytes = 100_000): Framing {

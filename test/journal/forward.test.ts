@@ -180,7 +180,7 @@ describe('forward', () => {
     spool.append(keys.map((key, i) => reading(key, i)));
     await time.pass(60_000);
     healed = true;
-    // Pauses are at most 10 s by then; that of the luckiest partition counts for all.
+    // Pauses are at most 5 s by then; that of the luckiest partition counts for all.
     await time.passUntil(() => kafka.logs.size === 3 && stored('t.readings/0').length > 0, 10_000, 10);
     await time.pass(100);
     assert.equal(forward.progress(), 3);

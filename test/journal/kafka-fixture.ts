@@ -4,6 +4,7 @@ import { type Admin, Kafka, logLevel } from 'kafkajs';
 import type { KafkaConfig } from '../../src/config.ts';
 import type { KafkaTopic } from '../../src/journal/kafka-topics.ts';
 import type { LogRecord } from '../../src/log.ts';
+import { until } from '../support/until.ts';
 
 export function kafkaConfig(brokers: readonly string[], changes: Partial<KafkaConfig> = {}): KafkaConfig {
   return {
@@ -34,11 +35,15 @@ export async function withAdmin<T>(brokers: readonly string[], use: (admin: Admi
   }
 }
 
-export async function makeTopic(config: KafkaConfig, topic: KafkaTopic): Promise<void> {
-  const { name, partitions } = topic;
-  await withAdmin(config.brokers, (admin) =>
-    admin.createTopics({ topics: [{ topic: name, numPartitions: partitions }] }),
-  );
+export async function makeTopic(config: KafkaConfig, { name, partitions }: KafkaTopic): Promise<void> {
+  await withAdmin(config.brokers, async (admin) => {
+    await admin.createTopics({ topics: [{ topic: name, numPartitions: partitions }], waitForLeaders: false });
+    const isThere = async () => {
+      const { topics } = await admin.fetchTopicMetadata({ topics: [name] });
+      return topics[0]!.partitions.length === partitions && topics[0]!.partitions.every(({ leader }) => leader >= 0);
+    };
+    await until(() => isThere().catch(() => false), 10_000, `topic ${name} has its leaders`);
+  });
 }
 
 export async function dropTopics(config: KafkaConfig): Promise<void> {

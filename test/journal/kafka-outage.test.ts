@@ -102,7 +102,7 @@ describe('an outage of Kafka', function () {
 
   const numbersRead = () => read.reduce((sum, numbers) => sum + new Set(numbers).size, 0);
   const failures = async () => (await telemetry.forwardFailures.get()).values.reduce((sum, one) => sum + one.value, 0);
-  const said = (text: string) => lines.filter((line) => line.includes(text)).length;
+  const said = (...texts: string[]) => lines.filter((line) => texts.every((text) => line.includes(text))).length;
 
   async function finish(): Promise<void> {
     clearInterval(filling);
@@ -119,7 +119,9 @@ describe('an outage of Kafka', function () {
     await start();
     fill();
     await until(() => numbersRead() > 500, 20_000, 'records flow');
+    await until(() => forward.failure() === null, 20_000, 'nothing is wrong before');
     const before = forward.progress();
+    lines.length = 0;
     await server.kill();
     await until(async () => (await failures()) > 2, 20_000, 'requests fail');
     const held = forward.progress();
@@ -127,8 +129,8 @@ describe('an outage of Kafka', function () {
     await until(() => forward.progress() > held + 500, 30_000, 'records flow again');
     assert.ok(held >= before);
     await finish();
-    assert.equal(said('Kafka does not take records'), 1, lines.join(''));
-    assert.equal(said('Kafka takes records again'), 1, lines.join(''));
+    assert.equal(said('Kafka does not take records', 'KAFKA_UNREACHABLE'), 1, lines.join(''));
+    assert.ok(said('Kafka takes records again') >= 1, lines.join(''));
   });
 
   it('by a broker that hangs longer than a request may take loses nothing and changes no order', async () => {

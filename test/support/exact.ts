@@ -13,14 +13,14 @@ const bytes = new DataView(new ArrayBuffer(8));
 
 /** The exact value of a finite double. */
 export function exact(value: number): Rational {
-  let denominator = 1n;
+  let doublings = 0;
   let rest = value;
   // Doubling is exact; every finite double below 2^53 becomes an integer in the end.
   while (!Number.isInteger(rest)) {
     rest *= 2;
-    denominator *= 2n;
+    doublings++;
   }
-  return { numerator: BigInt(rest), denominator };
+  return { numerator: BigInt(rest), denominator: 1n << BigInt(doublings) };
 }
 
 export function plus(a: Rational, b: Rational): Rational {
@@ -46,11 +46,15 @@ export function nearest(value: Rational): number {
   // The largest double <= value, by bisection over the bit patterns, which ascend with the values.
   let low = 0n;
   let high = bitsOf(Number.MAX_VALUE) + 1n;
-  while (high - low > 1n) {
-    const middle = (low + high) / 2n;
-    if (compare(exact(doubleOf(middle)), value) <= 0) low = middle;
-    else high = middle;
-  }
+  const narrow = (bits: bigint) => {
+    if (bits <= low || bits >= high) return;
+    if (compare(exact(doubleOf(bits)), value) <= 0) low = bits;
+    else high = bits;
+  };
+  // A plain division is close, where it does not overflow. It only saves steps.
+  const guess = Number(value.numerator) / Number(value.denominator);
+  if (Number.isFinite(guess)) for (const distance of [-4n, 4n]) narrow(bitsOf(guess) + distance);
+  while (high - low > 1n) narrow((low + high) / 2n);
   const below = exact(doubleOf(low));
   const above = exact(doubleOf(low + 1n));
   const side = compare(times(value, { numerator: 2n, denominator: 1n }), plus(below, above));

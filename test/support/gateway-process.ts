@@ -98,6 +98,24 @@ export async function startGateway(options: GatewayOptions): Promise<GatewayProc
   };
 }
 
+/** Runs a command of the built program to its end. */
+export async function runMillrace(
+  args: readonly string[],
+  options: { cwd?: string; env?: Record<string, string>; input?: string } = {},
+): Promise<{ code: number | null; out: string; err: string }> {
+  const { cwd, env, input = '' } = options;
+  const child = spawn(process.execPath, [MAIN, ...args], { cwd, env: { ...process.env, ...env } });
+  const text = { out: '', err: '' };
+  for (const name of ['out', 'err'] as const) {
+    child[`std${name}`].setEncoding('utf8').on('data', (chunk: string) => {
+      text[name] += chunk;
+    });
+  }
+  child.stdin.end(input);
+  const [code] = (await once(child, 'close')) as [number | null];
+  return { code, ...text };
+}
+
 /** Runs a program of devices-sim to its end. */
 export function startSimulator(
   program: 'main' | 'load',

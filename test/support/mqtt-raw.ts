@@ -6,7 +6,7 @@ import { connect as connectTcp, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { generate, type IConnectPacket, type Packet, type Parser, parser } from 'mqtt-packet';
 
-const DEADLINE_MS = 5_000;
+const DEADLINE_MS = 15_000;
 
 export class RawClient {
   readonly stream: Duplex;

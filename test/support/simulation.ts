@@ -386,6 +386,7 @@ class Process {
         skewMs,
         tickMs: 5_000,
         repair: 'off',
+        repairDelayMs: 60_000,
         stages: 1,
         maxSeries: 1_000,
         flushMs: 1_000,

@@ -131,6 +131,24 @@ describe('the HTTP server', () => {
     for (const page of pages) page.destroy();
   });
 
+  it('goes on when what it shows cannot be had', async () => {
+    const { address, feed } = await start();
+    const { status } = feed;
+    const events = await listen(`${address}/api/v1/live`);
+    await until(() => events.length > 0, 'a first snapshot');
+    let asked = 0;
+    feed.status = () => {
+      asked++;
+      throw new Error('a bug in the pipeline');
+    };
+    await until(() => asked >= 1, 'it asked in vain');
+    assert.equal((await fetch(`${address}/readyz`)).status, 500);
+    assert.equal((await fetch(`${address}/api/v1/live`)).status, 500);
+    feed.status = status;
+    const before = events.length;
+    await until(() => events.length > before, 'a snapshot again');
+  });
+
   it('answers a request that is not HTTP by closing the connection, and goes on', async () => {
     const { address } = await start();
     const socket = connect(Number(new URL(address).port), '127.0.0.1');

@@ -82,7 +82,7 @@ export function startExplore({ watch }) {
     const from = nowMs - choice.rangeMs - sizeMs;
     try {
       const loaded = await getRows(
-        { ...parameters(), from: Math.floor(from / everyMs) * everyMs },
+        { ...parameters(), from: Math.floor(from / everyMs) * everyMs, limit: KEEP_ROWS },
         { signal: AbortSignal.timeout(20_000) },
       );
       if (mine !== asked) return;

@@ -11,11 +11,14 @@ import { startTheme } from './theme.js';
 import { showLost, showVerdict } from './verdict.js';
 
 const STREAMS_MS = 3_000;
+/** A flood of dead letters must not make the page read the log every second. */
+const LETTERS_MS = 4_000;
 const CONNECTION = { connecting: 'Connecting', live: 'Live', lost: 'Reconnecting' };
 
 let alive = false;
 let status = null;
 let letters = null;
+let lettersAtMs = 0;
 let version = null;
 
 const explore = startExplore({ watch: (parameters) => live.watch(parameters) });
@@ -81,8 +84,12 @@ function showStatus(next) {
   const count = next.stages
     .find(({ name }) => name === 'inspect')
     .counters.find(({ name }) => name === 'dead_letters').value;
-  if (letters !== null && count !== letters) loadDeadLetters();
-  letters = count;
+  if (letters !== null && count !== letters && next.nowMs - lettersAtMs > LETTERS_MS) {
+    loadDeadLetters();
+    lettersAtMs = next.nowMs;
+    letters = count;
+  }
+  letters ??= count;
 }
 
 async function loadStreams() {

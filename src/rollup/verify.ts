@@ -1,0 +1,330 @@
+/**
+ * Is what the store holds the truth? Works out every row again from the log, by the rules under which it was written, and
+ * compares it with the stored one bit by bit. Reads only; may run while the rollup works.
+ *
+ * All partitions are read side by side, always the one whose frontier is lowest, once; rows are compared as windows
+ * close, in portions of about CHUNK_ROWS. Memory: the open windows of all partitions and one portion, whatever the range.
+ *
+ * What can be said about a row of the range:
+ *   equal, missing, extra, different    its window is closed in every partition, and all of it is in the log
+ *   pending      closed, but above the frontier that the rollup has committed: being written. Compared where it is there.
+ *   open         not closed by the end of the log, as it was at the beginning of the check
+ *   out of reach stored, but the log does not go back far enough to tell
+ * A repaired row (rev > 0) holds late readings too: it is compared with a recomputation that has them (repaired.ts).
+ *
+ * The rules are today's: windows closed under another configuration differ from what it would make of them.
+ */
+import type { RollupConfig } from '../config.ts';
+import { type Outcome, succeed } from '../errors.ts';
+import type { LogBatch, LogReader } from '../log.ts';
+import { seriesName } from '../reading.ts';
+import type { Row, RowQuery } from '../row.ts';
+import { STATISTICS } from '../row.ts';
+import type { Stream, WindowSize } from '../stream.ts';
+import { decodeCheckpoint, encodeCheckpoint, streamHash } from './checkpoint.ts';
+import { Engine } from './engine.ts';
+import { recomputeRows } from './repaired.ts';
+import { floorTo } from './window.ts';
+
+const CHUNK_ROWS = 20_000;
+/** Differences that the report keeps; `onDifference` hears of all. */
+const KEPT_DIFFERENCES = 1_000;
+
+export interface VerifyOptions {
+  readonly reader: LogReader;
+  /** Where late readings are: needed for repaired rows only. */
+  readonly lateReader: LogReader | null;
+  /** The group of the rollup, whose commits say what must be in the store. */
+  readonly group: string;
+  readonly streams: Readonly<Record<string, Stream>>;
+  readonly config: Pick<RollupConfig, 'graceMs' | 'disorderMs' | 'skewMs'>;
+  /** The rows of the store, ascending by startMs. */
+  readRows(query: RowQuery): AsyncIterable<Row>;
+  /** Windows with fromMs <= start < toMs. */
+  readonly fromMs: number;
+  readonly toMs: number;
+  /** Only this stream; absent = all. */
+  readonly stream?: string;
+  onDifference?(difference: Difference): void;
+  onProgress?(progress: VerifyProgress): void;
+}
+
+export interface Difference {
+  readonly kind: 'missing' | 'extra' | 'different';
+  /** Null: there must be no such row. */
+  readonly expected: Row | null;
+  /** Null: there is no such row. */
+  readonly stored: Row | null;
+  /** Where they differ; empty unless both are there. */
+  readonly fields: readonly string[];
+}
+
+export interface VerifyProgress {
+  /** Every window that ends at or before it has been compared, or will be next. */
+  readonly frontierMs: number;
+  readonly recordsRead: number;
+  readonly recordsInAll: number;
+  readonly rowsCompared: number;
+}
+
+export interface VerifyReport {
+  readonly recordsRead: number;
+  /** Rows that were compared; `repaired` are among them. */
+  readonly rowsCompared: number;
+  readonly repaired: number;
+  readonly differences: number;
+  /** The first of them. */
+  readonly firstDifferences: readonly Difference[];
+  readonly pending: number;
+  readonly open: number;
+  readonly outOfReach: number;
+  /** Windows that start at or before it were out of reach in some partition; null = none. */
+  readonly completeAfterMs: number | null;
+}
+
+export async function verify(options: VerifyOptions): Promise<Outcome<VerifyReport>> {
+  const walks: PartitionWalk[] = [];
+  for (let partition = 0; partition < options.reader.partitions; partition++) {
+    const walk = await openWalk(options, partition);
+    if (!walk.ok) return walk;
+    if (walk.value !== null) walks.push(walk.value);
+  }
+  return new Verification(options, walks).run();
+}
+
+interface Expected {
+  readonly row: Row;
+  readonly partition: number;
+}
+
+/** One partition of the log with an engine on it. */
+interface PartitionWalk {
+  readonly partition: number;
+  readonly engine: Engine;
+  readonly batches: AsyncIterator<LogBatch>;
+  readonly records: number;
+  /** F of the rollup's commit. */
+  readonly committedToMs: number;
+  finished: boolean;
+}
+
+/** Null: the partition has no records at all. */
+async function openWalk(options: VerifyOptions, partition: number): Promise<Outcome<PartitionWalk | null>> {
+  const { reader, streams, config, fromMs } = options;
+  const stored = await reader.checkpoint(options.group, partition);
+  if (!stored.ok) return stored;
+  const offsets = await reader.offsets(partition);
+  if (!offsets.ok) return offsets;
+  const { firstOffset, endOffset } = offsets.value;
+  if (firstOffset === endOffset) return succeed(null);
+  // Nothing that is received earlier can be of a window that starts at fromMs or later.
+  const from = await reader.offsetAtTime(partition, fromMs - config.skewMs);
+  if (!from.ok) return from;
+  const begin = Math.min(from.value, endOffset);
+  const isTruncated = begin === firstOffset && firstOffset > 0;
+  // As if a commit said: all is known about windows that start at fromMs or later, and nothing about others.
+  const position = { offset: begin, position: begin, watermarkMs: -Infinity, frontierMs: -Infinity };
+  const bound = new Map(Object.values(streams).map((stream) => [streamHash(stream, config), true]));
+  const known = encodeCheckpoint({ ...position, completeAfterMs: fromMs - 1, streams: bound });
+  const engine = new Engine(
+    { partition, streams, ...config },
+    { checkpoint: isTruncated || begin === 0 ? null : known, firstOffset: begin, endOffset },
+  );
+  const progress = stored.value && decodeCheckpoint(stored.value);
+  return succeed({
+    partition,
+    engine,
+    batches: reader.range(partition, begin, endOffset)[Symbol.asyncIterator](),
+    records: endOffset - begin,
+    committedToMs: progress?.frontierMs ?? Number.NEGATIVE_INFINITY,
+    finished: begin === endOffset,
+  });
+}
+
+class Verification {
+  readonly #options: VerifyOptions;
+  readonly #walks: readonly PartitionWalk[];
+  readonly #lanes: Lane[];
+  #held = 0;
+  #recordsRead = 0;
+  #rowsCompared = 0;
+  #repaired = 0;
+  #differences = 0;
+  readonly #first: Difference[] = [];
+  #pending = 0;
+  #outOfReach = 0;
+
+  constructor(options: VerifyOptions, walks: readonly PartitionWalk[]) {
+    this.#options = options;
+    this.#walks = walks;
+    this.#lanes = Object.values(options.streams)
+      .filter((stream) => options.stream === undefined || stream.name === options.stream)
+      .flatMap((stream) => stream.windows.map((window) => new Lane(stream, window, options.fromMs)));
+  }
+
+  async run(): Promise<Outcome<VerifyReport>> {
+    const { toMs } = this.#options;
+    const largestMs = Math.max(0, ...this.#lanes.map(({ window }) => window.sizeMs));
+    try {
+      // A finished partition with the lowest frontier ends it: nothing beyond can be compared.
+      for (let lowest = this.#lowest(); lowest !== null && !lowest.finished; lowest = this.#lowest()) {
+        if (lowest.engine.frontierMs >= toMs + largestMs) break;
+        await this.#advance(lowest);
+        if (this.#held < CHUNK_ROWS) continue;
+        const compared = await this.#compareClosed();
+        if (!compared.ok) return compared;
+      }
+      const compared = await this.#compareClosed();
+      if (!compared.ok) return compared;
+    } finally {
+      for (const walk of this.#walks) await walk.batches.return?.();
+    }
+    const completeAfterMs = this.#completeAfterMs();
+    return succeed({
+      recordsRead: this.#recordsRead,
+      rowsCompared: this.#rowsCompared,
+      repaired: this.#repaired,
+      differences: this.#differences,
+      firstDifferences: this.#first,
+      pending: this.#pending,
+      open: this.#held,
+      outOfReach: this.#outOfReach,
+      completeAfterMs: completeAfterMs >= this.#options.fromMs ? completeAfterMs : null,
+    });
+  }
+
+  #lowest(): PartitionWalk | null {
+    let lowest: PartitionWalk | null = null;
+    for (const walk of this.#walks) {
+      const isLower = lowest === null || walk.engine.frontierMs < lowest.engine.frontierMs;
+      // Among equals one that can still be moved.
+      const isEqual = lowest !== null && walk.engine.frontierMs === lowest.engine.frontierMs;
+      if (isLower || (isEqual && lowest!.finished)) lowest = walk;
+    }
+    return lowest;
+  }
+
+  async #advance(walk: PartitionWalk): Promise<void> {
+    const { fromMs, toMs, onProgress } = this.#options;
+    const next = await walk.batches.next();
+    if (next.done) {
+      walk.finished = true;
+      return;
+    }
+    for (const record of next.value.records) walk.engine.process(record);
+    this.#recordsRead += next.value.records.length;
+    for (const row of walk.engine.take().rows) {
+      if (row.startMs < fromMs || row.startMs >= toMs) continue;
+      const lane = this.#lanes.find(({ stream, window }) => stream.name === row.stream && window.label === row.window);
+      if (lane === undefined) continue;
+      lane.expected.set(rowKey(row), { row, partition: walk.partition });
+      this.#held++;
+    }
+    onProgress?.({
+      frontierMs: this.#lowest()!.engine.frontierMs,
+      recordsRead: this.#recordsRead,
+      recordsInAll: this.#walks.reduce((sum, { records }) => sum + records, 0),
+      rowsCompared: this.#rowsCompared,
+    });
+  }
+
+  /** Compares every window that is closed in all partitions. */
+  async #compareClosed(): Promise<Outcome<void>> {
+    const frontierMs = this.#lowest()?.engine.frontierMs ?? Number.NEGATIVE_INFINITY;
+    if (frontierMs === Number.NEGATIVE_INFINITY) return succeed(undefined);
+    for (const lane of this.#lanes) {
+      const { sizeMs, everyMs } = lane.window;
+      const closedMs = floorTo(frontierMs - sizeMs, everyMs) + everyMs;
+      const untilMs = Math.min(closedMs, this.#options.toMs);
+      if (untilMs <= lane.comparedToMs) continue;
+      const compared = await this.#compareLane(lane, untilMs);
+      if (!compared.ok) return compared;
+      lane.comparedToMs = untilMs;
+    }
+    return succeed(undefined);
+  }
+
+  async #compareLane(lane: Lane, untilMs: number): Promise<Outcome<void>> {
+    const repaired: Row[] = [];
+    const query = { stream: lane.stream.name, window: lane.window.label, fromMs: lane.comparedToMs, toMs: untilMs };
+    for await (const stored of this.#options.readRows(query)) {
+      const key = rowKey(stored);
+      const expected = lane.expected.get(key);
+      if (lane.expected.delete(key)) this.#held--;
+      if (stored.rev > 0) repaired.push(stored);
+      else if (expected !== undefined) this.#compare(expected.row, stored);
+      else if (stored.startMs <= this.#completeAfterMs()) this.#outOfReach++;
+      else this.#report({ kind: 'extra', expected: null, stored, fields: [] });
+    }
+    for (const [key, { row, partition }] of lane.expected) {
+      if (row.startMs >= untilMs) continue;
+      lane.expected.delete(key);
+      this.#held--;
+      const walk = this.#walks.find((candidate) => candidate.partition === partition)!;
+      if (row.endMs > walk.committedToMs) this.#pending++;
+      else this.#report({ kind: 'missing', expected: row, stored: null, fields: [] });
+    }
+    return repaired.length === 0 ? succeed(undefined) : this.#compareRepaired(lane, repaired);
+  }
+
+  async #compareRepaired(lane: Lane, repaired: readonly Row[]): Promise<Outcome<void>> {
+    const { reader, lateReader, config } = this.#options;
+    const fromMs = repaired[0]!.startMs;
+    const toMs = repaired.at(-1)!.endMs;
+    const stream = { ...lane.stream, windows: [lane.stream.windows[0]!, lane.window] };
+    const { graceMs, disorderMs, skewMs } = config;
+    const again = await recomputeRows({ reader, lateReader, stream, graceMs, disorderMs, skewMs, fromMs, toMs });
+    if (!again.ok) {
+      if (again.failure.code !== 'LOG_TRUNCATED') return again;
+      this.#outOfReach += repaired.length;
+      return succeed(undefined);
+    }
+    const rows = new Map(again.value.map((row) => [rowKey(row), row]));
+    for (const stored of repaired) {
+      this.#repaired++;
+      const expected = rows.get(rowKey(stored));
+      if (expected !== undefined) this.#compare({ ...expected, rev: stored.rev }, stored);
+      else this.#report({ kind: 'extra', expected: null, stored, fields: [] });
+    }
+    return succeed(undefined);
+  }
+
+  #compare(expected: Row, stored: Row): void {
+    this.#rowsCompared++;
+    const fields = FIELDS.filter((name) => !Object.is(expected[name], stored[name]));
+    if (fields.length > 0) this.#report({ kind: 'different', expected, stored, fields });
+  }
+
+  #report(difference: Difference): void {
+    this.#differences++;
+    if (this.#first.length < KEPT_DIFFERENCES) this.#first.push(difference);
+    this.#options.onDifference?.(difference);
+  }
+
+  #completeAfterMs(): number {
+    return Math.max(Number.NEGATIVE_INFINITY, ...this.#walks.map(({ engine }) => engine.completeAfterMs));
+  }
+}
+
+/** The rows of one window size of one stream. */
+class Lane {
+  readonly stream: Stream;
+  readonly window: WindowSize;
+  /** Worked out, not compared yet. */
+  readonly expected = new Map<string, Expected>();
+  comparedToMs: number;
+
+  constructor(stream: Stream, window: WindowSize, fromMs: number) {
+    this.stream = stream;
+    this.window = window;
+    this.comparedToMs = fromMs;
+  }
+}
+
+/** Beside its place, all that a row says. */
+const FIELDS = ['endMs', 'count', ...STATISTICS, 'duplicates', 'missing', 'rev'] as const;
+
+/** Its place within a stream and a window size. */
+function rowKey(row: Row): string {
+  return `${row.startMs} ${row.metric} ${seriesName(row.tags)}`;
+}

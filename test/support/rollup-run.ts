@@ -1,0 +1,173 @@
+/** What tests of the whole rollup share: processes on one set of rules, what they have made durable, and the judgement. */
+import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import type { Delivery } from './deliveries.ts';
+import { type GatewayOptions, type GatewayProcess, startGateway } from './gateway-process.ts';
+import { judge, lengths, type Rules, type Verdict } from './ledger-oracle.ts';
+
+/** A module for `preload`: the wall clock of the process is `setClock`'s. */
+export const STEP_CLOCK = fileURLToPath(new URL('step-clock.mjs', import.meta.url));
+
+export interface RunRules extends Rules {
+  readonly disorderMs: number;
+}
+
+/** The configuration that says what the rules say. */
+export function yamlOf(rules: RunRules, more = ''): string {
+  const window = (label: string) => {
+    const [size, every] = label.split('_');
+    return every ? `{ size: ${size}, every: ${every} }` : size;
+  };
+  const streams = rules.streams.map((stream) => {
+    const { name, topic, time, sequence, identity, tags, metrics, windows } = stream;
+    return [
+      `  ${name}:`,
+      `    topic: ${topic}`,
+      `    time: ${time}`,
+      ...(sequence ? [`    sequence: ${sequence}`] : []),
+      ...(identity ? [`    identity: [${identity}]`] : []),
+      ...(tags ? [`    tags: [${tags}]`] : []),
+      ...(topic.includes('{device}') ? [] : [`    key: ${tags?.[0]}`]),
+      `    metrics: [${metrics}]`,
+      `    windows: [${windows.map(window).join(', ')}]`,
+    ].join('\n');
+  });
+  const { graceMs, disorderMs, skewMs } = rules;
+  return [
+    `rollup: { grace: ${graceMs}ms, disorder: ${disorderMs}ms, tick: 500ms, skew: ${skewMs}ms, flush: 250ms, repair: 'off' }`,
+    more,
+    `streams:\n${streams.join('\n')}\n`,
+  ].join('\n');
+}
+
+/** A process whose wall clock `ahead` sets. */
+export async function startClocked(options: GatewayOptions): Promise<GatewayProcess & { ahead(ms: number): void }> {
+  const file = join(options.folder, '..', `clock-${options.folder.split('/').at(-1)}`);
+  writeFileSync(file, '0');
+  const env = { ...options.env, MILLRACE_TEST_CLOCK: file };
+  const gateway = await startGateway({ preload: STEP_CLOCK, ...options, env });
+  return {
+    ...gateway,
+    ahead: (ms) => {
+      writeFileSync(file, String(ms));
+      gateway.child.kill('SIGUSR2');
+    },
+  };
+}
+
+/** How far ahead the clock must be for every window of these rules that is open now to close. */
+export function closingAll(rules: RunRules, lastEventMs = Date.now()): number {
+  const ends = rules.streams.flatMap((stream) =>
+    stream.windows.map((window) => {
+      const { sizeMs, everyMs } = lengths(window);
+      return Math.floor(lastEventMs / everyMs) * everyMs + sizeMs;
+    }),
+  );
+  return Math.max(...ends) + rules.graceMs + rules.disorderMs - Date.now() + 1_000;
+}
+
+/** Every row of every window of these rules, as the process's HTTP API gives them. */
+export async function rowsOf(gateway: GatewayProcess, rules: Rules): Promise<unknown[]> {
+  const rows: unknown[] = [];
+  for (const stream of rules.streams) {
+    for (const window of stream.windows) {
+      const text = await rowText(gateway, stream.name, window);
+      for (const line of text.split('\n')) if (line !== '') rows.push(JSON.parse(line));
+    }
+  }
+  return rows;
+}
+
+export async function rowText(gateway: GatewayProcess, stream: string, window: string): Promise<string> {
+  const answer = await gateway.get(`/api/v1/rows?stream=${stream}&window=${window}`);
+  const text = await answer.text();
+  assert.equal(answer.status, 200, text);
+  return text;
+}
+
+/** A gauge with the label `partition`, of one process; empty when it does not answer. */
+export async function byPartition(gateway: GatewayProcess, name: string): Promise<Map<number, number>> {
+  const text = await gateway.get('/metrics').then(
+    (answer) => answer.text(),
+    () => '',
+  );
+  const values = new Map<number, number>();
+  for (const [, partition, value] of text.matchAll(new RegExp(`^${name}\\{.*partition="(\\d+)".*\\} (\\S+)$`, 'gm'))) {
+    values.set(Number(partition), Number(value));
+  }
+  return values;
+}
+
+/** Partitions that the process owns and reads. */
+export async function ownedBy(rollup: GatewayProcess): Promise<number[]> {
+  return [...(await byPartition(rollup, 'millrace_lag_records')).keys()].sort((a, b) => a - b);
+}
+
+/** Every window of every partition that ends at or before it is durable; minus infinity while some partition has no owner. */
+export async function durableToMs(rollups: readonly GatewayProcess[], partitions: number): Promise<number> {
+  const frontiers = new Map<number, number>();
+  for (const rollup of rollups) {
+    for (const [partition, seconds] of await byPartition(rollup, 'millrace_frontier_seconds')) {
+      frontiers.set(partition, Math.max(frontiers.get(partition) ?? 0, Math.round(seconds * 1_000)));
+    }
+  }
+  return frontiers.size < partitions ? Number.NEGATIVE_INFINITY : Math.min(...frontiers.values());
+}
+
+/** Waits until the condition holds; asks ten times a second. */
+export async function eventually(
+  what: string,
+  deadlineMs: number,
+  condition: () => Promise<boolean> | boolean,
+  describe: () => string | Promise<string> = () => '',
+): Promise<void> {
+  const endMs = performance.now() + deadlineMs;
+  while (!(await condition())) {
+    if (performance.now() > endMs) assert.fail(`not within ${deadlineMs / 1_000} s: ${what} ${await describe()}`);
+    await sleep(100);
+  }
+}
+
+export interface AgreeOptions {
+  readonly rules: RunRules;
+  /** Whose HTTP API gives the rows. */
+  readonly gateway: GatewayProcess;
+  readonly rollups: readonly GatewayProcess[];
+  readonly partitions: number;
+  /** Windows that end by then must be durable. */
+  readonly toMs: number;
+  readonly deliveries: () => readonly Delivery[];
+  readonly logRepeats?: boolean;
+  readonly deadlineMs?: number;
+}
+
+/** Waits until all windows up to `toMs` are durable, and demands that the oracle agrees with every row. */
+export async function agree(context: string, options: AgreeOptions): Promise<Verdict> {
+  const verdict = await judged(options, context);
+  const shown = verdict.findings.slice(0, 5).join('\n  ');
+  assert.equal(verdict.findings.length, 0, `${context}: ${verdict.findings.length} rows are wrong:\n  ${shown}`);
+  return verdict;
+}
+
+export async function judged(options: AgreeOptions, context = ''): Promise<Verdict> {
+  const { rules, gateway, rollups, partitions, toMs, deliveries, logRepeats, deadlineMs = 60_000 } = options;
+  let closedToMs = Number.NEGATIVE_INFINITY;
+  await eventually(
+    `${context}: all windows up to ${new Date(toMs).toISOString()} are durable`,
+    deadlineMs,
+    async () => {
+      closedToMs = await durableToMs(rollups, partitions);
+      return closedToMs >= toMs;
+    },
+    async () => {
+      const owned = await Promise.all(rollups.map((rollup) => byPartition(rollup, 'millrace_frontier_seconds')));
+      const shown = owned.map((frontiers) => JSON.stringify([...frontiers]));
+      return `(owned: ${shown.join(' ')}) ${rollups.map((rollup) => rollup.log().slice(-1_500)).join('\n')}`;
+    },
+  );
+  const rows = await rowsOf(gateway, rules);
+  return judge(rules, { deliveries: deliveries(), rows, closedToMs, ...(logRepeats ? { logRepeats } : undefined) });
+}
