@@ -91,20 +91,20 @@ export class Retained {
   }
 }
 
-function* matching(node: Node, levels: readonly string[], at: number): Generator<AedesPublishPacket> {
+function* matching(node: Node, levels: readonly string[], at: number, top = true): Generator<AedesPublishPacket> {
   const level = levels[at];
-  if (level === undefined) {
+  if (level === undefined || level === '#') {
     if (node.packet) yield node.packet;
-  } else if (level === '#') {
-    if (node.packet) yield node.packet;
-    for (const [name, child] of node.children) if (at > 0 || !name.startsWith('$')) yield* matching(child, levels, at);
-  } else if (level === '+') {
+  }
+  if (level === undefined) return;
+  if (level === '+' || level === '#') {
     for (const [name, child] of node.children) {
-      if (at > 0 || !name.startsWith('$')) yield* matching(child, levels, at + 1);
+      if (top && name.startsWith('$')) continue;
+      yield* matching(child, levels, level === '#' ? at : at + 1, false);
     }
   } else {
     const child = node.children.get(level);
-    if (child) yield* matching(child, levels, at + 1);
+    if (child) yield* matching(child, levels, at + 1, false);
   }
 }
 

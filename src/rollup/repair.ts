@@ -17,7 +17,7 @@
 import { createHash } from 'node:crypto';
 import type { Clock } from '../clock.ts';
 import type { RollupConfig } from '../config.ts';
-import { fail, messageOf, type Outcome } from '../errors.ts';
+import { done, type Failure, fail, messageOf, type Outcome } from '../errors.ts';
 import type { Assignment, ConsumerHandlers, LogBatch, LogConsumer, LogReader } from '../log.ts';
 import { seriesName } from '../reading.ts';
 import { pause } from '../retry.ts';
@@ -263,7 +263,7 @@ class RunningRepair implements Repair {
     const places = new Set(
       marks.map((mark) => placeOf(mark.stream, mark.window, mark.startMs, tagsOf(mark.tags) ?? {})),
     );
-    const rows = await recompute(
+    const recomputed = await recompute(
       { log, late, partition: marks[0]!.logPartition, streams, ...config },
       {
         fromMs: Math.min(...marks.map((mark) => mark.startMs)),
@@ -271,8 +271,10 @@ class RunningRepair implements Repair {
         series: (stream, tags) => series.has(`${stream} ${tags}`),
       },
     );
+    if (!recomputed.ok)
+      return recomputed.failure.code === 'LOG_TRUNCATED' ? this.#giveUp(recomputed.failure) : recomputed;
     const wrong: Row[] = [];
-    for (const row of rows) {
+    for (const row of recomputed.value) {
       if (!places.has(placeOf(row.stream, row.window, row.startMs, row.tags))) continue;
       const stored = await rowAt(store, row);
       if (stored && sameContent(stored, row)) continue;
@@ -301,7 +303,18 @@ class RunningRepair implements Repair {
       }
       partition.committed = Number.NaN;
     }
-    return { ok: true, value: undefined };
+    return done;
+  }
+
+  /** The readings of these windows are not all there any more: the rows stay as they are. Late readings stay listed. */
+  #giveUp(failure: Failure): Outcome {
+    this.#options.telemetry.limited(
+      'error',
+      'repair-truncated',
+      { code: failure.code },
+      `not repaired: ${failure.message}`,
+    );
+    return done;
   }
 
   async #commit(): Promise<void> {

@@ -100,7 +100,7 @@ export const SHOWN: readonly StageShown[] = [
         kind: 'flow',
         kafkaOnly: true,
       },
-      { name: 'backlog', metric: 'millrace_spool_backlog_records', label: 'waiting for a reader', kind: 'level' },
+      { name: 'backlog', metric: 'millrace_spool_backlog_records', label: 'held in the spool', kind: 'level' },
       {
         name: 'forward_failures',
         metric: 'millrace_forward_failures_total',

@@ -9,6 +9,8 @@ export const RANGES = [
   [604_800_000, '7 days'],
   [2_592_000_000, '30 days'],
 ];
+/** Short, so that a gateway that has just started fills it soon. */
+export const FIRST_RANGE_MS = 300_000;
 const MOST_ROWS = 3_000;
 const FEWEST_ROWS = 4;
 const GOOD_ROWS = 60;
@@ -52,7 +54,7 @@ export function readAddress() {
     tags,
     metric: search.get('metric') ?? '',
     window: search.get('window') ?? '',
-    rangeMs: Number(search.get('range')) || 900_000,
+    rangeMs: Number(search.get('range')) || FIRST_RANGE_MS,
     series: search.get('series') ?? '',
   };
 }

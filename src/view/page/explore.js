@@ -3,7 +3,7 @@
 import { address, getRows } from './api.js';
 import { createChart } from './chart.js';
 import { legendItems } from './chart-style.js';
-import { fits, RANGES, rangeName, readAddress, settle, writeAddress } from './choice.js';
+import { FIRST_RANGE_MS, fits, RANGES, rangeName, readAddress, settle, writeAddress } from './choice.js';
 import { options, segments } from './controls.js';
 import { byId, setText } from './dom.js';
 import { seriesName } from './format.js';
@@ -46,7 +46,7 @@ export function startExplore({ watch }) {
       tags,
       metric: same ? choice.metric : (stream.metrics[0] ?? ''),
       window: same ? choice.window : stream.windows[0].label,
-      rangeMs: choice?.rangeMs ?? 900_000,
+      rangeMs: choice?.rangeMs ?? FIRST_RANGE_MS,
       series: '',
     };
     changed();
