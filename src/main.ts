@@ -99,6 +99,20 @@ example(
   'millrace verify --from 2026-01-01T00:00:00Z --to 2026-01-02T00:00:00Z',
 );
 
+example(
+  program
+    .command('recompute')
+    .description('write the rows of a range again from the log, late readings included; those that differ get rev + 1')
+    .addOption(config())
+    .requiredOption('--from <time>', 'RFC 3339 or epoch milliseconds')
+    .requiredOption('--to <time>', 'not included')
+    .option('--stream <name>', 'only this stream')
+    .option('--data <folder>', 'data folder, instead of the one in the configuration')
+    .addOption(json())
+    .action(async (options) => finish((await import('./cli/recompute.ts')).recompute(options, terminal))),
+  'millrace recompute --from 2026-01-01T00:00:00Z --to 2026-01-02T00:00:00Z',
+);
+
 const deadletters = program
   .command('deadletters')
   .description('payloads that were refused, kept whole with the reason');

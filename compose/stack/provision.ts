@@ -63,8 +63,12 @@ async function copyJars(home: string, lib: string, say: Say): Promise<void> {
   try {
     copyFileSync(join(here, 'kafka-pom.xml'), join(scratch, 'pom.xml'));
     const jars = join(scratch, 'lib');
-    const goal = ['dependency:copy-dependencies', `-DoutputDirectory=${jars}`, '-DincludeScope=runtime'];
-    await runTool('mvn', ['-B', '-q', '-f', join(scratch, 'pom.xml'), ...goal], MAVEN_DEADLINE_MS);
+    const goal = ['dependency:copy-dependencies', `-Dkafka.version=${KAFKA_VERSION}`, `-DoutputDirectory=${jars}`];
+    await runTool(
+      'mvn',
+      ['-B', '-q', '-f', join(scratch, 'pom.xml'), ...goal, '-DincludeScope=runtime'],
+      MAVEN_DEADLINE_MS,
+    );
     if (!readdirSync(jars).some((name) => name.startsWith('kafka_'))) throw new StackError('Maven copied no Kafka.');
     if (!existsSync(lib)) renameSync(jars, lib);
   } finally {

@@ -41,6 +41,11 @@ export interface OpenedLog {
 export async function openForReading(options: ConfigOptions, terminal: Terminal): Promise<OpenedLog | number> {
   const config = await readConfig(options, terminal);
   if (typeof config === 'number') return config;
+  return { config, ...openLogs(config) };
+}
+
+/** Opens nothing yet: the first read does. */
+export function openLogs(config: Config): Omit<OpenedLog, 'config'> {
   const telemetry = silentTelemetry();
   const spool = (folder: string) => openSpoolReader({ folder, clock: systemClock, telemetry });
   const topic = (role: 'readings' | 'late' | 'deadletters') =>
@@ -49,7 +54,6 @@ export async function openForReading(options: ConfigOptions, terminal: Terminal)
   const late = config.kafka ? topic('late') : spool(lateFolder(config));
   const deadLetters = config.kafka ? topic('deadletters') : log;
   return {
-    config,
     telemetry,
     log,
     late,

@@ -29,6 +29,19 @@ export function parseTimeMs(text: string): number | null {
   return Number.isNaN(ms) ? null : ms;
 }
 
+/** `--from` and `--to`, by default all there is until now; a sentence that says what is wrong with them otherwise. */
+export function parseRange(
+  options: { readonly from?: string; readonly to?: string },
+  nowMs: number,
+): { fromMs: number; toMs: number } | string {
+  const fromMs = options.from === undefined ? 0 : parseTimeMs(options.from);
+  const toMs = options.to === undefined ? nowMs : parseTimeMs(options.to);
+  const form = 'not a time such as 2026-01-31T12:00:00Z or milliseconds since 1970';
+  if (fromMs === null) return `--from ${options.from} is ${form}`;
+  if (toMs === null) return `--to ${options.to} is ${form}`;
+  return fromMs < toMs ? { fromMs, toMs } : `--from ${options.from} is not before --to ${options.to ?? '(now)'}`;
+}
+
 /** A progress line that redraws itself on a terminal and is silent elsewhere. */
 export function progress(terminal: Terminal, nowMs: () => number): (done: number, total: number, unit: string) => void {
   if (!terminal.interactive) return () => {};

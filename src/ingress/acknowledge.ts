@@ -23,22 +23,15 @@ import type { Aedes, Client, PublishPacket } from 'aedes';
 import type { Clock } from '../clock.ts';
 import type { MqttLimits } from '../config.ts';
 import { type Failure, messageOf } from '../errors.ts';
-import type { Message, RefusalCode } from '../reading.ts';
 import type { Telemetry } from '../telemetry.ts';
 import { type Connection, connectionOf } from './connection.ts';
+import { tellRefused } from './notice.ts';
 import type { PendingBytes } from './pending.ts';
+import { ASIDE, denyPublish } from './permit.ts';
 import type { Sessions } from './session.ts';
 import { Tally } from './tally.ts';
-import { isReserved, TOO_MANY_LEVELS, topicNameProblem } from './topic.ts';
-import { publishProblem } from './wire.ts';
-
-export type Verdict =
-  | { readonly kind: 'accepted' }
-  | { readonly kind: 'refused'; readonly code: RefusalCode; readonly reason: string }
-  | { readonly kind: 'failed'; readonly failure: Failure };
-
-/** Given by the pipeline. `settled` may be called at once or later, once. */
-export type Accept = (message: Message, settled: (verdict: Verdict) => void) => void;
+import type { Accept, Verdict } from './verdict.ts';
+import type { DecodedPublish } from './wire.ts';
 
 export interface AcknowledgeOptions {
   readonly limits: MqttLimits;
@@ -84,9 +77,6 @@ export class Publish {
   }
 }
 
-/** Where a publish goes that local subscribers must not see; nobody may subscribe there. */
-const ASIDE = '$deadletter';
-const NOTICE_EVERY_MS = 1_000;
 const REPEATED: Outcome = { kind: 'repeated' };
 const CLEARS: Outcome = { kind: 'clears' };
 
@@ -185,11 +175,11 @@ export class Acknowledger {
     this.pending++;
     this.#options.pendingBytes.take(publish.bytes);
 
-    const problem = this.#problem(connection, packet);
-    if (problem !== null) {
+    const denied = this.#denied(connection, packet);
+    if (denied !== null) {
       this.#received.count++;
       connection.gate.shut();
-      this.#settle(connection, publish, problem);
+      this.#settle(connection, publish, denied);
     } else if (packet.qos === 2 && this.#isRepeated(connection, publish)) {
       this.#settle(connection, publish, REPEATED);
     } else if (packet.retain && publish.bytes === 0) {
@@ -211,29 +201,18 @@ export class Acknowledger {
     }
   }
 
-  /** Why the publish must not be made, or null. A device mostly publishes where it published before. */
-  #problem(connection: Connection, packet: PublishPacket): Outcome | null {
-    const { topic } = packet;
-    const malformed = publishProblem(packet as Parameters<typeof publishProblem>[0]);
-    if (malformed !== null) return this.#denied('protocol', malformed);
-    if (topic === connection.allowedTopic) return null;
-    const problem = topicNameProblem(topic, this.#options.limits.topicLevels);
-    if (problem !== null) {
-      if (problem === TOO_MANY_LEVELS) this.#options.telemetry.limitReached.inc({ limit: 'topic_levels' });
-      return this.#denied('protocol', problem);
+  /** Why the publish must not be made, or null. */
+  #denied(connection: Connection, packet: PublishPacket): Outcome | null {
+    const { limits, telemetry } = this.#options;
+    const { access, allowedTopic } = connection;
+    const denial = denyPublish(packet as DecodedPublish, access, limits.topicLevels, allowedTopic);
+    if (denial === null) {
+      connection.allowedTopic = packet.topic;
+      return null;
     }
-    if (isReserved(topic))
-      return this.#denied('not-authorized', 'topics that start with $ are reserved for the broker');
-    if (!connection.access?.mayPublish(topic)) {
-      return this.#denied('not-authorized', `not allowed to publish to "${topic.slice(0, 200)}"`);
-    }
-    connection.allowedTopic = topic;
-    return null;
-  }
-
-  #denied(label: 'protocol' | 'not-authorized', reason: string): Outcome {
-    this.#options.telemetry.turnedAway.inc({ reason: label });
-    return { kind: 'denied', reason };
+    if (denial.why === 'topic_levels') telemetry.limitReached.inc({ limit: 'topic_levels' });
+    telemetry.turnedAway.inc({ reason: denial.why === 'not-authorized' ? 'not-authorized' : 'protocol' });
+    return { kind: 'denied', reason: denial.reason };
   }
 
   #isRepeated(connection: Connection, publish: Publish): boolean {
@@ -285,7 +264,7 @@ export class Acknowledger {
         break;
       case 'refused':
         this.#count(publish);
-        this.#tell(connection, packet, outcome);
+        tellRefused(connection, packet.topic, outcome, this.#options.clock);
         setAside(packet);
         break;
       case 'failed':
@@ -353,10 +332,10 @@ export class Acknowledger {
       callback(new Error('the gateway stops'));
       return;
     }
-    const problem = this.#problem(connection, { ...packet, qos: 0 });
+    const denied = this.#denied(connection, { ...packet, qos: 0 });
     this.#received.count++;
-    if (problem?.kind === 'denied') {
-      callback(new Error(problem.reason));
+    if (denied?.kind === 'denied') {
+      callback(new Error(denied.reason));
       return;
     }
     const publish = new Publish(packet, callback, packet.payload.length, this.#options.clock.monotonicMs());
@@ -377,32 +356,6 @@ export class Acknowledger {
       callback(null);
     });
   }
-
-  /** Why its payload was refused, to the device alone, if it asked by subscribing, and not more than once a second. */
-  #tell(connection: Connection, packet: PublishPacket, refused: { code: RefusalCode; reason: string }): void {
-    const topic = refusedTopic(connection.id);
-    if (connection.client === null || !connection.filters.has(topic)) return;
-    const nowMs = this.#options.clock.monotonicMs();
-    if (nowMs - connection.refusedNoticeMs < NOTICE_EVERY_MS) {
-      connection.refusedUntold++;
-      return;
-    }
-    const notice = {
-      code: refused.code,
-      reason: refused.reason,
-      topic: packet.topic,
-      untold: connection.refusedUntold,
-    };
-    connection.refusedNoticeMs = nowMs;
-    connection.refusedUntold = 0;
-    const payload = Buffer.from(JSON.stringify(notice));
-    connection.client.publish({ cmd: 'publish', topic, payload, qos: 0, retain: false, dup: false }, ignore);
-  }
-}
-
-/** Where a device reads why its payloads were refused. */
-export function refusedTopic(clientId: string): string {
-  return `$millrace/refused/${clientId}`;
 }
 
 function setAside(packet: PublishPacket): void {

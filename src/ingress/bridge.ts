@@ -20,8 +20,8 @@ import type { BridgeSource, MqttLimits } from '../config.ts';
 import { type Failure, fail, messageOf, type Outcome, succeed } from '../errors.ts';
 import { backoff } from '../retry.ts';
 import type { Telemetry } from '../telemetry.ts';
-import type { Accept, Verdict } from './acknowledge.ts';
 import { Tally } from './tally.ts';
+import type { Accept, Verdict } from './verdict.ts';
 
 export interface BridgeOptions {
   readonly source: BridgeSource;

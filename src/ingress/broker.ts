@@ -9,27 +9,28 @@
  * (passwords waiting to be checked), unsent (replies a client does not read), forwards (copies for local subscribers),
  * subscribe_rate (SUBSCRIBE packets of a client), qos2_window (exchanges a client does not finish).
  */
-import { randomUUID } from 'node:crypto';
-import { Aedes, type AuthenticateError, type Client, type ConnectPacket, type Subscription } from 'aedes';
+import { Aedes, type Client, type Subscription } from 'aedes';
 import type { Clock } from '../clock.ts';
 import type { MqttConfig } from '../config.ts';
 import { done, type Outcome, succeed } from '../errors.ts';
 import type { Telemetry } from '../telemetry.ts';
-import { bindAccess } from './access.ts';
-import { type Accept, Acknowledger, refusedTopic } from './acknowledge.ts';
-import { Authenticator, CONNACK, type ConnackCode, type Identity } from './authenticate.ts';
+import { Acknowledger } from './acknowledge.ts';
+import { Admission } from './admission.ts';
+import { Authenticator } from './authenticate.ts';
 import { Connection, connectionOf, linkConnection, type Origin } from './connection.ts';
 import { detachDelivery, Forwarder } from './forward.ts';
 import type { GateOwner } from './gate.ts';
 import { type Address, type Listening, listen } from './listener.ts';
 import { PendingBytes, Rates } from './pending.ts';
+import { denySubscribe } from './permit.ts';
 import { Sessions } from './session.ts';
-import { isReserved, TOO_MANY_LEVELS, textProblem, topicFilterProblem } from './topic.ts';
+import { textProblem } from './topic.ts';
 import { readUsers } from './users.ts';
-import { connectProblem, type Violation } from './wire.ts';
+import type { Accept } from './verdict.ts';
+import type { Violation } from './wire.ts';
 
-export type { Accept, Verdict } from './acknowledge.ts';
 export type { Address } from './listener.ts';
+export type { Accept, Verdict } from './verdict.ts';
 
 export interface BrokerOptions {
   readonly mqtt: MqttConfig;
@@ -98,10 +99,8 @@ class MqttGateway implements Broker {
   readonly #forwarder: Forwarder;
   readonly #sessions: Sessions;
   readonly #pendingBytes: PendingBytes;
-  readonly #rates: Rates;
+  readonly #admission: Admission;
   readonly #connections = new Set<Connection>();
-  /** By client id, from the authentication on. */
-  readonly #named = new Map<string, Connection>();
   #aedes!: Aedes;
   #listening!: Listening;
   #flushing: NodeJS.Timeout | undefined;
@@ -113,7 +112,14 @@ class MqttGateway implements Broker {
     this.#authenticator = authenticator;
     this.#sessions = new Sessions(mqtt.limits, telemetry, connectionOf);
     this.#pendingBytes = new PendingBytes(mqtt.limits.pendingBytes);
-    this.#rates = new Rates(mqtt.limits.ratePerClient, clock);
+    this.#admission = new Admission({
+      limits: mqtt.limits,
+      authenticator,
+      sessions: this.#sessions,
+      rates: new Rates(mqtt.limits.ratePerClient, clock),
+      limitReached: (limit) => this.#reached(limit),
+      turnedAway: (connection, reason) => this.#complain(connection, reason),
+    });
     this.#forwarder = new Forwarder(telemetry, clock, options.forwardsPerSecond);
     this.#acknowledger = new Acknowledger({
       limits: mqtt.limits,
@@ -143,11 +149,11 @@ class MqttGateway implements Broker {
       maxClientsIdLength: limits.clientIdLength,
       persistence: this.#sessions,
       preConnect: (client, packet, callback) => {
-        const problem = this.#preConnect(connectionOf(client)!, packet);
+        const problem = this.#admission.preConnect(connectionOf(client)!, packet);
         callback(problem === null ? null : new Error(problem), problem === null);
       },
       authenticate: (client, username, password, callback) =>
-        this.#authenticate(connectionOf(client)!, username, password, callback),
+        this.#admission.authenticate(connectionOf(client)!, username, password, callback),
       authorizePublish: this.#acknowledger.authorizePublish,
       authorizeSubscribe: (client, subscription, callback) => {
         const verdict = this.#authorizeSubscribe(connectionOf(client)!, subscription);
@@ -193,13 +199,8 @@ class MqttGateway implements Broker {
     const listening = this.#listening.reload();
     if (!listening.ok) return listening;
     this.#authenticator.replaceUsers(users.value);
-    for (const connection of this.#named.values()) {
-      if (connection.identity === null) continue;
-      const rules = this.#authenticator.rulesOf(connection.identity);
-      if (rules === null) connection.origin.stream.destroy();
-      else connection.access = bindAccess(rules, connection.user, connection.id);
-      connection.allowedTopic = '';
-    }
+    for (const { origin } of this.#admission.review()) origin.stream.destroy();
+    for (const connection of this.#admission.admitted()) this.#reviewSubscriptions(connection);
     return done;
   }
 
@@ -222,6 +223,10 @@ class MqttGateway implements Broker {
 
   #connect(origin: Origin): void {
     const { stream } = origin;
+    if (this.#acknowledger.stopping) {
+      stream.destroy();
+      return;
+    }
     const { limits } = this.#options.mqtt;
     const owner: GateOwner = {
       limits,
@@ -246,8 +251,7 @@ class MqttGateway implements Broker {
     clearTimeout(connection.connectTimer);
     this.#connections.delete(connection);
     this.#acknowledger.connectionEnded(connection);
-    if (connection.rateName !== null) this.#rates.leave(connection.rateName);
-    if (this.#named.get(connection.id) === connection) this.#named.delete(connection.id);
+    this.#admission.left(connection);
     if (!connection.counted) return;
     this.#connected--;
     this.#options.telemetry.connections.set(this.#connected);
@@ -262,85 +266,16 @@ class MqttGateway implements Broker {
     else stream.end(Buffer.from([0x20, 2, 0, connack]), () => stream.destroy());
   }
 
-  /** A text: the CONNECT breaks the standard and gets no answer. */
-  #preConnect(connection: Connection, packet: ConnectPacket): string | null {
-    const { limits } = this.#options.mqtt;
-    const problem = connectProblem(packet, limits.topicLevels);
-    if (problem !== null) return problem;
-    if (packet.clientId === '') {
-      if (packet.clean && packet.protocolVersion !== 3) packet.clientId = `anonymous-${randomUUID()}`;
-      else connection.refusal = { code: CONNACK.identifierRejected, reason: 'an empty client id [MQTT-3.1.3-8]' };
-    } else if (Buffer.byteLength(packet.clientId) > limits.clientIdLength) {
-      this.#reached('client_id_length');
-      connection.refusal = { code: CONNACK.identifierRejected, reason: 'the client id is too long' };
-    }
-    const keepaliveMaxS = Math.max(1, Math.floor(limits.keepaliveMaxMs / 1000));
-    if (!packet.keepalive || packet.keepalive > keepaliveMaxS) {
-      // 3.1.1 has no answer for it; a server may disconnect who is silent at any time
-      this.#reached('keepalive');
-      packet.keepalive = keepaliveMaxS;
-    }
-    connection.id = packet.clientId;
-    connection.will = packet.will ?? null;
-    return null;
-  }
-
-  #authenticate(
-    connection: Connection,
-    username: string | undefined,
-    password: Uint8Array | undefined,
-    callback: (error: AuthenticateError | null, success: boolean | null) => void,
-  ): void {
-    const refuse = (code: ConnackCode, reason: string): void => {
-      this.#complain(connection, reason);
-      callback(Object.assign(new Error(reason), { returnCode: code as number }), false);
-    };
-    if (connection.refusal) {
-      refuse(connection.refusal.code, connection.refusal.reason);
-      return;
-    }
-    const { address, certificateName } = connection.origin;
-    this.#authenticator.check({ username, password, certificateName, address }, (decision) => {
-      if (connection.closed) return;
-      const refusal = decision.kind === 'out' ? decision : this.#admit(connection, decision.identity);
-      if (refusal) refuse(refusal.code, refusal.reason);
-      else callback(null, true);
-    });
-  }
-
-  /** The client is who it says; whether it may be here under this client id and with this will. */
-  #admit(connection: Connection, identity: Identity): { code: ConnackCode; reason: string } | null {
-    const { id } = connection;
-    const holder = this.#named.get(id);
-    const owner = holder ? holder.user : this.#sessions.ownerOf(id);
-    if (owner !== undefined && owner !== identity.user) {
-      return { code: CONNACK.identifierRejected, reason: 'the client id belongs to another user' };
-    }
-    const access = bindAccess(identity.rules, identity.user, id);
-    const will = connection.will as { topic: string } | null;
-    if (will && (isReserved(will.topic) || !access.mayPublish(will.topic))) {
-      return { code: CONNACK.notAuthorized, reason: `not allowed to leave a will on "${will.topic.slice(0, 200)}"` };
-    }
-    connection.identity = identity;
-    connection.access = access;
-    connection.rateName = identity.user === null ? `client:${id}` : `user:${identity.user}`;
-    connection.gate.bucket = this.#rates.join(connection.rateName);
-    this.#named.set(id, connection);
-    return null;
-  }
-
-  // ---- subscriptions
-
   /** True or false: granted or not; a text: the client broke the standard and is disconnected. */
   #authorizeSubscribe(connection: Connection, { topic, qos }: Subscription): boolean | string {
     const { limits } = this.#options.mqtt;
-    const problem = topicFilterProblem(topic, limits.topicLevels);
-    if (problem !== null) {
-      if (problem === TOO_MANY_LEVELS) this.#reached('topic_levels');
-      return problem;
-    }
-    if (!this.#maySubscribe(connection, topic)) {
-      this.#complain(connection, `not allowed to subscribe to "${topic.slice(0, 200)}"`);
+    const denial = denySubscribe(topic, connection.access, limits.topicLevels, connection.id);
+    if (denial?.why === 'topic_levels') this.#reached('topic_levels');
+    if (denial && denial.why !== 'not-authorized') return denial.reason;
+    if (denial) {
+      this.#complain(connection, denial.reason);
+      // one of a session, granted by earlier rules
+      this.#sessions.removeSubscriptions(connection, [topic]);
       return false;
     }
     if (!connection.filters.has(topic) && connection.filters.size >= limits.subscriptionsPerClient) {
@@ -353,10 +288,14 @@ class MqttGateway implements Broker {
     return true;
   }
 
-  #maySubscribe(connection: Connection, topic: string): boolean {
-    if (topic === refusedTopic(connection.id)) return !/[+#]/.test(connection.id);
-    if (isReserved(topic) && !topic.startsWith('$SYS/')) return false;
-    return connection.access?.maySubscribe(topic) ?? false;
+  /** Filters that the rules do not allow any more end. */
+  #reviewSubscriptions(connection: Connection): void {
+    const { topicLevels } = this.#options.mqtt.limits;
+    for (const filter of connection.filters.keys()) {
+      if (denySubscribe(filter, connection.access, topicLevels, connection.id) === null) continue;
+      connection.client?.unsubscribe({ topic: filter, qos: 0 });
+      this.#sessions.removeSubscriptions(connection, [filter]);
+    }
   }
 
   // ---- aedes' events

@@ -53,8 +53,9 @@ export class Connection {
   completing = false;
   /** The last topic that was checked and allowed. */
   allowedTopic = '';
-  refusedNoticeMs = Number.NEGATIVE_INFINITY;
-  refusedUntold = 0;
+  /** When the last notice of a refusal went, and how many did not since (notice.ts). */
+  noticeMs = Number.NEGATIVE_INFINITY;
+  untold = 0;
 
   constructor(origin: Origin, owner: GateOwner) {
     this.origin = origin;

@@ -70,7 +70,8 @@ export function kafkaOffsets(config: KafkaConfig, topic: KafkaTopic, telemetry: 
       }),
     atTime: (receivedMs) =>
       ask(`asking ${topic.name} for the offsets of a time`, async (admin) => {
-        const answers = await admin.fetchTopicOffsetsByTimestamp(topic.name, receivedMs);
+        // Below zero the protocol has special meanings, such as "latest"; no record was received then.
+        const answers = await admin.fetchTopicOffsetsByTimestamp(topic.name, Math.max(0, receivedMs));
         return new Map(answers.map(({ partition, offset }) => [partition, Number(offset)]));
       }),
     forget: (group) =>

@@ -24,8 +24,7 @@
  * clean shutdown, as a cursor), `lock` (folder-lock.ts). What a start does with them: recovery.ts.
  */
 import { join } from 'node:path';
-import type { Clock } from '../clock.ts';
-import { done, type Failure, fail, messageOf, type Outcome, succeed } from '../errors.ts';
+import { done, type Failure, fail, type Outcome, succeed } from '../errors.ts';
 import type { LogRecord, LogWriter } from '../log.ts';
 import { pause } from '../retry.ts';
 import type { Telemetry } from '../telemetry.ts';
@@ -40,41 +39,9 @@ import { ReaderCursors } from './reader-cursors.ts';
 import { CLEAN_NAME, type Recovered, recover } from './recovery.ts';
 import { NewerFormat, SEGMENT_HEAD_BYTES } from './segment.ts';
 import { SegmentSet } from './segment-set.ts';
+import type { SpoolOptions, SpoolStats } from './spool-options.ts';
+import { SpoolRoom } from './spool-room.ts';
 import { ChunkPool, type OnDurable, Staging } from './staging.ts';
-
-export interface SpoolOptions {
-  readonly folder: string;
-  /** All segments together. */
-  readonly maxBytes: number;
-  /** A segment is ended when the next group would make it larger. */
-  readonly segmentBytes: number;
-  /** What every reader has passed is kept up to this much, all segments together. */
-  readonly historyBytes: number;
-  /** Least time between the starts of two commits while busy. */
-  readonly commitIntervalMs?: number;
-  /** Consumer groups whose checkpoints hold segments back. Others read too, but may find segments gone. */
-  readonly readers: readonly string[];
-  readonly clock: Clock;
-  readonly telemetry: Telemetry;
-  readonly files?: Files;
-  /** Time between tries to become healthy again. */
-  readonly probeIntervalMs?: number;
-  /** How often the readers' checkpoints are looked at; ten times as often while the spool is full. */
-  readonly refreshIntervalMs?: number;
-}
-
-export interface SpoolStats {
-  /** Of all segments, without what is made ahead. */
-  readonly bytes: number;
-  readonly limitBytes: number;
-  readonly firstOffset: number;
-  readonly endOffset: number;
-  /** By reader: offsets between its checkpoint and the end. */
-  readonly backlog: Readonly<Record<string, number>>;
-  /** False: appends are refused, for this reason. */
-  readonly healthy: boolean;
-  readonly failure: Failure | null;
-}
 
 const COMMIT_INTERVAL_MS = 5;
 const PROBE_INTERVAL_MS = 1_000;
@@ -117,6 +84,7 @@ export class Spool {
   readonly #telemetry: Telemetry;
   readonly #segments: SegmentSet;
   readonly #cursors: ReaderCursors;
+  readonly #room: SpoolRoom;
   readonly #progress = new Progress();
   readonly #pool = new ChunkPool();
   readonly #segmentBytes: number;
@@ -128,16 +96,12 @@ export class Spool {
   /** Set: every append is refused with it, until a probe succeeds. */
   #failure: Failure | null = null;
   #probeBytes = 0;
-  /** Set: the last append was refused for want of this many bytes. */
-  #full: { readonly failure: Failure; readonly bytes: number } | null = null;
-  /** The active segment holds nothing that anyone needs, and the spool is full. */
+  /** A new segment is wanted, though the active one has room. */
   #turnOver = false;
   #loop: Promise<void> | null = null;
   #lastCommitMs = Number.NEGATIVE_INFINITY;
   #probing: Promise<void> = Promise.resolve();
-  #refreshing: Promise<void> = Promise.resolve();
   #probeTimer: NodeJS.Timeout | undefined;
-  #refreshTimer: NodeJS.Timeout | undefined;
   #closing: Promise<void> | null = null;
 
   /** Use openSpool. */
@@ -149,6 +113,20 @@ export class Spool {
     this.#segmentBytes = Math.min(options.segmentBytes, MAX_SEGMENT_BYTES);
     this.#segments = new SegmentSet(files, options.folder, recovered);
     this.#cursors = new ReaderCursors(files, options.folder, options.readers);
+    this.#room = new SpoolRoom({
+      ...options,
+      segmentBytes: this.#segmentBytes,
+      refreshIntervalMs: options.refreshIntervalMs ?? REFRESH_INTERVAL_MS,
+      segments: this.#segments,
+      cursors: this.#cursors,
+      pendingBytes: () => this.#writingBytes + this.#staging.bytes,
+      durableEnd: () => this.#durableEnd,
+      stopped: (failure) => this.#stopped(failure),
+      turnOver: () => {
+        this.#turnOver = this.#failure === null;
+        this.#wake();
+      },
+    });
     this.#staging = new Staging(this.#pool, recovered.endOffset);
     this.#lastReceivedMs = recovered.lastReceivedMs;
     // Until there is a segment to write to, readers may read what was there before, and no further.
@@ -157,7 +135,6 @@ export class Spool {
     this.#progress.advance(this.#durableEnd);
     this.damage = recovered.damage;
     this.writer = { partitions: 1, append: (records) => this.appendAll(records), close: () => Promise.resolve() };
-    this.#telemetry.spoolLimitBytes.set(options.maxBytes);
     for (const { file, position, failure } of recovered.damage) {
       this.#telemetry.log.error({ file, position, code: failure.code }, failure.message);
     }
@@ -171,7 +148,7 @@ export class Spool {
   async start(): Promise<void> {
     await this.#probe();
     await this.release();
-    this.#scheduleRefresh();
+    this.#room.schedule();
   }
 
   /** Memory to be shared with readers in other threads: how far the spool is durable. */
@@ -210,7 +187,7 @@ export class Spool {
     const endOffset = this.#durableEnd;
     const firstOffset = this.#segments.firstOffset(endOffset);
     const backlog = this.#cursors.backlog(firstOffset, endOffset);
-    const failure = this.#failure ?? this.#full?.failure ?? null;
+    const failure = this.#failure ?? this.#room.failure;
     const { totalBytes: bytes } = this.#segments;
     const limitBytes = this.#options.maxBytes;
     return { bytes, limitBytes, firstOffset, endOffset, backlog, healthy: failure === null, failure };
@@ -218,8 +195,7 @@ export class Spool {
 
   /** Looks at the readers' checkpoints and deletes what may go. Happens by itself about every second. */
   release(): Promise<void> {
-    this.#refreshing = this.#refreshing.then(() => this.#release());
-    return this.#refreshing;
+    return this.#room.release();
   }
 
   /** Everything appended is durable or has failed, the folder is free for another. Later appends: SPOOL_CLOSED. */
@@ -240,36 +216,7 @@ export class Spool {
       this.#telemetry.limitReached.inc({ limit: 'spool.queue' });
       return fail('SPOOL_IO', message, { retryable: true }).failure;
     }
-    if (this.#room() >= bytes) {
-      if (this.#full) this.#hasRoom();
-      return null;
-    }
-    return this.#isFull(bytes);
-  }
-
-  /** Bytes that may still be appended; a segment's head may come on top. */
-  #room(): number {
-    const used = this.#segments.totalBytes + this.#writingBytes + this.#staging.bytes;
-    return this.#options.maxBytes - used - SEGMENT_HEAD_BYTES;
-  }
-
-  #isFull(bytes: number): Failure {
-    const { maxBytes } = this.#options;
-    if (bytes + 2 * SEGMENT_HEAD_BYTES > maxBytes) {
-      return fail('RECORD_TOO_LARGE', `a record of ${bytes} bytes is larger than the whole spool may be`).failure;
-    }
-    if (this.#full) return this.#full.failure;
-    const message = `the spool is full (${formatBytes(maxBytes)}): its readers have to catch up, or spool.max has to grow`;
-    const { failure } = fail('SPOOL_FULL', message, { retryable: true });
-    this.#full = { failure, bytes };
-    this.#stopped(failure);
-    this.#scheduleRefresh();
-    return failure;
-  }
-
-  #hasRoom(): void {
-    this.#full = null;
-    this.#telemetry.limited('info', 'spool-full-over', {}, 'the spool has room and accepts again');
+    return this.#room.refusal(bytes);
   }
 
   #stopped(failure: Failure): void {
@@ -369,48 +316,11 @@ export class Spool {
     this.#failure = null;
   }
 
-  #scheduleRefresh(): void {
-    if (this.#closing) return;
-    const { refreshIntervalMs = REFRESH_INTERVAL_MS } = this.#options;
-    clearTimeout(this.#refreshTimer);
-    const again = () => void this.release().then(() => this.#scheduleRefresh());
-    this.#refreshTimer = setTimeout(again, this.#full ? refreshIntervalMs / 10 : refreshIntervalMs).unref();
-  }
-
-  async #release(): Promise<void> {
-    const { maxBytes, historyBytes } = this.#options;
-    await this.#cursors.refresh();
-    // Room for the segment being written and the next one: what may go has gone before the spool is full.
-    const headroom = 2 * this.#segmentBytes + (this.#full?.bytes ?? 0);
-    const keepBytes = Math.min(historyBytes, maxBytes - headroom);
-    try {
-      while (this.#segments.totalBytes > keepBytes && this.#segments.oldestIsBelow(this.#cursors.slowest)) {
-        await this.#segments.deleteOldest();
-      }
-    } catch (error) {
-      const message = `a segment that nobody needs cannot be deleted: ${messageOf(error)}`;
-      this.#telemetry.limited('warn', 'spool-delete', {}, message);
-    }
-    if (this.#full) {
-      if (this.#room() >= this.#full.bytes) {
-        this.#hasRoom();
-      } else if (this.#cursors.slowest >= this.#durableEnd && !this.#failure) {
-        this.#turnOver = true;
-        this.#wake();
-      }
-    }
-    const { bytes, firstOffset, endOffset, backlog } = this.stats();
-    this.#telemetry.spoolBytes.set(bytes);
-    this.#telemetry.spoolBacklog.set(Math.max(0, ...Object.values(backlog)));
-    this.#telemetry.log.debug({ bytes, firstOffset, endOffset }, 'spool');
-  }
-
   async #close(): Promise<void> {
-    clearTimeout(this.#refreshTimer);
     await this.#loop;
     clearTimeout(this.#probeTimer);
     await this.#probing;
-    await this.#refreshing;
+    await this.#room.end();
     await this.#loop;
     await this.#segments.retire(this.#durableEnd);
     const clean = new CursorWriter(this.#files, join(this.#options.folder, CLEAN_NAME));

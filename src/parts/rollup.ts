@@ -50,7 +50,7 @@ export async function startRollupPart(
   const parts = new PartStates(systemClock);
   parts.set('store', config.influx ? 'influx' : 'rows', 'store', 'starting');
   parts.set('rollup', 'rollup', 'rollup', 'starting');
-  const group = config.kafka?.group ?? ROLLUP_GROUP;
+  const group = rollupGroup(config);
   let rollup: Rollup | null = null;
   let repair: Repair | null = null;
   let store: Store | null = null;
@@ -180,6 +180,11 @@ export async function startRollupPart(
 
 /** The reader of the spool whose cursor holds its segments back; with Kafka the configured consumer group. */
 export const ROLLUP_GROUP = 'rollup';
+
+/** The consumer group whose commits say which windows are closed and durable. */
+export function rollupGroup(config: Config): string {
+  return config.kafka?.group ?? ROLLUP_GROUP;
+}
 
 function asValue(outcome: Outcome): Outcome<true> {
   return outcome.ok ? { ok: true, value: true } : outcome;

@@ -10,7 +10,7 @@
  *   pending      closed, but above the frontier that the rollup has committed: being written. Compared where it is there.
  *   open         not closed by the end of the log, as it was at the beginning of the check
  *   out of reach stored, but the log does not go back far enough to tell
- * A repaired row (rev > 0) holds late readings too: it is compared with a recomputation that has them (repaired.ts).
+ * A repaired row (rev > 0) holds late readings too: it is compared with a recomputation that has them (recompute.ts).
  *
  * The rules are today's: windows closed under another configuration differ from what it would make of them.
  */
@@ -23,7 +23,7 @@ import { STATISTICS } from '../row.ts';
 import type { Stream, WindowSize } from '../stream.ts';
 import { decodeCheckpoint, encodeCheckpoint, streamHash } from './checkpoint.ts';
 import { Engine } from './engine.ts';
-import { recomputeRows } from './repaired.ts';
+import { recompute } from './recompute.ts';
 import { floorTo } from './window.ts';
 
 const CHUNK_ROWS = 20_000;
@@ -33,7 +33,7 @@ const KEPT_DIFFERENCES = 1_000;
 export interface VerifyOptions {
   readonly reader: LogReader;
   /** Where late readings are: needed for repaired rows only. */
-  readonly lateReader: LogReader | null;
+  readonly lateReader: LogReader;
   /** The group of the rollup, whose commits say what must be in the store. */
   readonly group: string;
   readonly streams: Readonly<Record<string, Stream>>;
@@ -269,17 +269,20 @@ class Verification {
 
   async #compareRepaired(lane: Lane, repaired: readonly Row[]): Promise<Outcome<void>> {
     const { reader, lateReader, config } = this.#options;
-    const fromMs = repaired[0]!.startMs;
-    const toMs = repaired.at(-1)!.endMs;
-    const stream = { ...lane.stream, windows: [lane.stream.windows[0]!, lane.window] };
-    const { graceMs, disorderMs, skewMs } = config;
-    const again = await recomputeRows({ reader, lateReader, stream, graceMs, disorderMs, skewMs, fromMs, toMs });
-    if (!again.ok) {
-      if (again.failure.code !== 'LOG_TRUNCATED') return again;
-      this.#outOfReach += repaired.length;
-      return succeed(undefined);
+    const { name } = lane.stream;
+    const wanted = { fromMs: repaired[0]!.startMs, toMs: repaired.at(-1)!.startMs + 1, stream: name };
+    const rows = new Map<string, Row>();
+    for (let partition = 0; partition < reader.partitions; partition++) {
+      const streams = { [name]: lane.stream };
+      const again = await recompute({ log: reader, late: lateReader, partition, streams, ...config }, wanted);
+      if (!again.ok && again.failure.code !== 'LOG_TRUNCATED') return again;
+      if (!again.ok) {
+        // Whose rows they are cannot be told without this partition.
+        this.#outOfReach += repaired.length;
+        return succeed(undefined);
+      }
+      for (const row of again.value) if (row.window === lane.window.label) rows.set(rowKey(row), row);
     }
-    const rows = new Map(again.value.map((row) => [rowKey(row), row]));
     for (const stored of repaired) {
       this.#repaired++;
       const expected = rows.get(rowKey(stored));

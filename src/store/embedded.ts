@@ -16,7 +16,6 @@ import { access, mkdir, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Clock } from '../clock.ts';
 import { done, type Failure, fail, type Outcome, succeed } from '../errors.ts';
-import { pause } from '../retry.ts';
 import type { Row, RowQuery } from '../row.ts';
 import type { WindowSize } from '../stream.ts';
 import type { Telemetry } from '../telemetry.ts';
@@ -146,7 +145,7 @@ class EmbeddedStore implements Store {
 
   async close(): Promise<void> {
     this.#closed = true;
-    await Promise.race([this.#turn.idle(), pause(CLOSE_TIMEOUT_MS)]);
+    await this.#turn.idle(CLOSE_TIMEOUT_MS);
     for (const appender of this.#appenders.values()) await appender.close();
     this.#appenders.clear();
   }

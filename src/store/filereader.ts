@@ -15,9 +15,9 @@ import { readSlices, type SliceSource } from './slices.ts';
 
 /** Files whose blocks are remembered between queries: about a megabyte each for a thousand series. */
 const MAX_REMEMBERED_FILES = 16;
-const MAX_OPEN_FILES = 8;
-/** Blocks read at the same time. */
-const READ_AHEAD = 16;
+/** Blocks read at the same time, and about how many rows are then decoded without a pause for others. */
+const READ_AHEAD_BLOCKS = 16;
+const READ_AHEAD_ROWS = 4_000;
 
 /** The files of one period, in the order in which they were written. */
 interface Period {
@@ -126,6 +126,8 @@ interface Piece {
   readonly block: Block;
   /** First and last of neighbouring groups. */
   readonly spans: readonly [first: number, last: number][];
+  /** About how many of its rows match. */
+  readonly rows: number;
   readonly isLast: boolean;
 }
 
@@ -152,9 +154,8 @@ class Session implements SliceSource {
     for (const period of this.#periods) {
       if (period.endMs <= fromMs || period.startMs >= toMs) continue;
       const pieces = await this.#pieces(period, fromMs, toMs);
-      if (estimate(pieces) > maxRows) return null;
-      for (let i = 0; i < pieces.length; i += READ_AHEAD) {
-        const ahead = pieces.slice(i, i + READ_AHEAD);
+      if (pieces.reduce((sum, { rows }) => sum + rows, 0) > maxRows) return null;
+      for (const ahead of readAhead(pieces)) {
         const bytes = await Promise.all(ahead.map(readPiece));
         for (const [k, piece] of ahead.entries()) this.#take(piece, bytes[k]!, fromMs, toMs, byPlace);
         if (byPlace.size > maxRows) return null;
@@ -177,21 +178,32 @@ class Session implements SliceSource {
   }
 
   async close(): Promise<void> {
-    for (const part of this.#parts.values()) await part?.file.close();
-    this.#parts.clear();
+    await this.#closeExcept([]);
+  }
+
+  /** The files of one period at a time are open: neighbouring slices mostly need the same. */
+  async #closeExcept(paths: readonly string[]): Promise<void> {
+    for (const [path, part] of this.#parts) {
+      if (paths.includes(path)) continue;
+      this.#parts.delete(path);
+      await part?.file.close();
+    }
   }
 
   /** What has to be read for this slice, in the order of writing. */
   async #pieces(period: Period, fromMs: number, toMs: number): Promise<Piece[]> {
     const pieces: Piece[] = [];
+    await this.#closeExcept(period.paths);
     for (const path of period.paths) {
       const part = await this.#part(path);
       if (part === null || part.wantedIds.length === 0) continue;
       const { blocks } = part.scan;
+      const share = part.wantedIds.length / part.scan.series.length;
       for (const block of blocks) {
         if (block.minStartMs >= toMs || block.maxStartMs < fromMs) continue;
         const spans = spansOf(block, part.wantedIds);
-        if (spans.length > 0) pieces.push({ path, part, block, spans, isLast: block === blocks.at(-1) });
+        if (spans.length === 0) continue;
+        pieces.push({ path, part, block, spans, rows: block.rowCount * share, isLast: block === blocks.at(-1) });
       }
     }
     return pieces;
@@ -200,11 +212,6 @@ class Session implements SliceSource {
   async #part(path: string): Promise<OpenPart | null> {
     const known = this.#parts.get(path);
     if (known !== undefined) return known;
-    if (this.#parts.size >= MAX_OPEN_FILES) {
-      const [oldest, part] = this.#parts.entries().next().value!;
-      this.#parts.delete(oldest);
-      await part?.file.close();
-    }
     const part = await this.#openPart(path);
     this.#parts.set(path, part);
     return part;
@@ -277,12 +284,20 @@ class Session implements SliceSource {
   }
 }
 
-/** About how many rows of these blocks match. */
-function estimate(pieces: readonly Piece[]): number {
-  return pieces.reduce(
-    (sum, { block, part }) => sum + (block.rowCount * part.wantedIds.length) / part.scan.series.length,
-    0,
-  );
+/** The pieces in order, in groups that are small in blocks and in rows. */
+function* readAhead(pieces: readonly Piece[]): Generator<Piece[]> {
+  let group: Piece[] = [];
+  let rows = 0;
+  for (const piece of pieces) {
+    if (group.length === READ_AHEAD_BLOCKS || (group.length > 0 && rows + piece.rows > READ_AHEAD_ROWS)) {
+      yield group;
+      group = [];
+      rows = 0;
+    }
+    group.push(piece);
+    rows += piece.rows;
+  }
+  if (group.length > 0) yield group;
 }
 
 function readPiece({ part, block, spans }: Piece): Promise<Buffer[]> {

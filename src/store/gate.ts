@@ -1,3 +1,6 @@
+/** Waiting for tasks: some at a time, until a signal, for a limited time. */
+import { pause } from '../retry.ts';
+
 /** Lets at most `limit` tasks run at once, in the order in which they came. */
 export class Gate {
   readonly #limit: number;
@@ -22,9 +25,13 @@ export class Gate {
     }
   }
 
-  /** Resolves when nothing runs or waits. */
-  idle(): Promise<void> {
-    return this.#running === 0 ? Promise.resolve() : new Promise((resolve) => this.#idle.push(resolve));
+  /** Resolves when nothing runs or waits, or after `timeoutMs`. */
+  async idle(timeoutMs: number): Promise<void> {
+    if (this.#running === 0) return;
+    const over = new AbortController();
+    const idle = new Promise<void>((resolve) => this.#idle.push(resolve));
+    await Promise.race([idle, pause(timeoutMs, over.signal)]);
+    over.abort();
   }
 }
 

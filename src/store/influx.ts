@@ -129,7 +129,7 @@ class InfluxStore implements Store {
 
   async close(): Promise<void> {
     this.#closed = true;
-    await Promise.race([this.#gate.idle(), pause(CLOSE_TIMEOUT_MS)]);
+    await this.#gate.idle(CLOSE_TIMEOUT_MS);
     this.#connection.agent.destroy();
   }
 
@@ -222,9 +222,10 @@ class InfluxStore implements Store {
 
   /** Runs statements; answers the first column of what came back (the tag keys, or nothing). */
   async #statement(bucket: string, text: string, signal?: AbortSignal): Promise<Outcome<string[]>> {
-    if (this.#closed || signal?.aborted) return stoppedDeleting;
+    if (signal?.aborted) return stoppedDeleting;
     const connection = this.#connection;
     const asked = this.#gate.run(async (): Promise<Outcome<string[]>> => {
+      if (this.#closed || signal?.aborted) return stoppedDeleting;
       const values: string[] = [];
       try {
         for await (const answer of ask(connection.influx, bucket, text, this.#config.timeoutMs)) {

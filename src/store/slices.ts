@@ -9,8 +9,8 @@ import { MAX_TIME_MS } from './admit.ts';
 import { sortRows } from './order.ts';
 
 /** What a slice aims at, and where it is cut off and read again in smaller ones. */
-const AIM_ROWS = 10_000;
-const MAX_ROWS = 40_000;
+const AIM_ROWS = 5_000;
+const MAX_ROWS = 20_000;
 const FIRST_STARTS = 120;
 const GROWTH = 16;
 

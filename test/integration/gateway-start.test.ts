@@ -84,7 +84,7 @@ streams:
       server.close();
       assert.equal(code, 1, err);
       const sentence = err.split('\n').find((line) => line.startsWith('millrace: ')) ?? '';
-      assert.match(sentence, new RegExp(`127\\.0\\.0\\.1:${port}.*in use`));
+      assert.match(sentence, new RegExp(`\\b${port}\\b.*in use`));
       assert.doesNotMatch(err, /\bat .*\.js:\d+/, 'no stack trace');
       // nothing is left behind that would hold the folder or the other port
       const [mqttPort, httpPort] = what === 'MQTT' ? [await freePort(), other] : [other, await freePort()];

@@ -38,10 +38,8 @@ export async function withAdmin<T>(brokers: readonly string[], use: (admin: Admi
 export async function makeTopic(config: KafkaConfig, { name, partitions }: KafkaTopic): Promise<void> {
   await withAdmin(config.brokers, async (admin) => {
     await admin.createTopics({ topics: [{ topic: name, numPartitions: partitions }], waitForLeaders: false });
-    const isThere = async () => {
-      const { topics } = await admin.fetchTopicMetadata({ topics: [name] });
-      return topics[0]!.partitions.length === partitions && topics[0]!.partitions.every(({ leader }) => leader >= 0);
-    };
+    // Answered by the leaders themselves: the metadata names them a moment before they take records.
+    const isThere = async () => (await admin.fetchTopicOffsets(name)).length === partitions;
     await until(() => isThere().catch(() => false), 10_000, `topic ${name} has its leaders`);
   });
 }

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { systemClock } from '../../src/clock.ts';
 import type { Outcome } from '../../src/errors.ts';
-import { openSpool, type Spool, type SpoolOptions } from '../../src/journal/spool.ts';
+import { openSpool, type Spool } from '../../src/journal/spool.ts';
+import type { SpoolOptions } from '../../src/journal/spool-options.ts';
 import { openSpoolReader, type SpoolReader } from '../../src/journal/spool-reader.ts';
 import type { LogRecord, StoredRecord } from '../../src/log.ts';
 import { silentTelemetry } from '../../src/telemetry.ts';

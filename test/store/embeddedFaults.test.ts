@@ -302,6 +302,24 @@ describe('the embedded store when things go wrong', () => {
     assert.equal(rows.at(-1)!.startMs, T0 + 39 * 10_000);
   });
 
+  it('reads an hour that is spread over many files, the newest value of each row', async () => {
+    const folder = await newFolder();
+    const store = openStore(folder, { maxBytes: 4_000_000 });
+    const rowsOf = (i: number, rev: number) =>
+      Array.from({ length: 1_500 }, (_, d) => makeRow({ startMs: T0 + i * 10_000, rev, tags: { device: `d${d}` } }));
+    const newest = new Map<number, Row[]>();
+    for (let k = 0; k < 24; k++) {
+      const rows = rowsOf(k % 8, k);
+      await write(store, rows);
+      newest.set(k % 8, rows);
+    }
+    const files = await readdir(join(folder, '10s'));
+    assert(files.length > 8, `${files.length} files`);
+    assertSame(await readAll(folder), sortRows([...newest.values()].flat()));
+    const one = openStore(folder, { readOnly: true }).read({ ...EVERYTHING, tags: { device: 'd77' } });
+    assertSame(await collect(one), sortRows([...newest.values()].map((rows) => rows[77]!)));
+  });
+
   it('shows a reader each acknowledged row while it is written, in order and once', async () => {
     const folder = await newFolder();
     const store = openStore(folder);
