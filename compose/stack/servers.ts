@@ -11,7 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { alive, end, free, freePort, launch, waitReady } from './launch.ts';
 import { provisionInflux, provisionKafka, type Say, StackError } from './provision.ts';
 
-const READY_MS = 60_000;
+const READY_MS = 120_000;
 /** Kafka writes its class archive when it ends for the first time. */
 const KAFKA_GRACE_MS = 30_000;
 const INFLUX_GRACE_MS = 15_000;

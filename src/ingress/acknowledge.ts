@@ -28,6 +28,7 @@ import { type Connection, connectionOf } from './connection.ts';
 import { tellRefused } from './notice.ts';
 import type { PendingBytes } from './pending.ts';
 import { ASIDE, denyPublish } from './permit.ts';
+import { type Callback, type Outcome, Publish } from './publish.ts';
 import type { Sessions } from './session.ts';
 import { Tally } from './tally.ts';
 import type { Accept, Verdict } from './verdict.ts';
@@ -48,33 +49,6 @@ export interface AcknowledgeOptions {
   readonly failureHoldMs: number;
   /** Ends the connection, after what was written has left. */
   readonly disconnect: (connection: Connection, reason: string) => void;
-}
-
-type Callback = (error?: Error | null) => void;
-type Outcome =
-  | Verdict
-  /** Ends the connection. */
-  | { readonly kind: 'denied'; readonly reason: string }
-  /** A repetition: acknowledged like the first one. */
-  | { readonly kind: 'repeated' }
-  /** Not a reading. */
-  | { readonly kind: 'clears' };
-
-/** A publish between its arrival and its acknowledgement. */
-export class Publish {
-  readonly packet: PublishPacket;
-  readonly callback: Callback;
-  readonly bytes: number;
-  readonly arrivedMs: number;
-  outcome: Outcome | null = null;
-  next: Publish | null = null;
-
-  constructor(packet: PublishPacket, callback: Callback, bytes: number, arrivedMs: number) {
-    this.packet = packet;
-    this.callback = callback;
-    this.bytes = bytes;
-    this.arrivedMs = arrivedMs;
-  }
 }
 
 const REPEATED: Outcome = { kind: 'repeated' };
@@ -134,11 +108,9 @@ export class Acknowledger {
   connectionEnded(connection: Connection): void {
     connection.closed = true;
     connection.gate.shut();
-    for (let publish = connection.head; publish !== null; publish = publish.next) {
+    for (const publish of connection.publishes.takeAll()) {
       if (publish.outcome !== null) this.#finishUnheard(connection, publish, publish.outcome);
     }
-    connection.head = null;
-    connection.tail = null;
   }
 
   /** Resolves when nothing is pending, true; or after the time, false. */
@@ -166,15 +138,8 @@ export class Acknowledger {
   #publish(connection: Connection, packet: PublishPacket, callback: Callback): void {
     // behind one that ends the connection: not taken
     if (connection.gate.hold === 'shut') return;
-    const { payload } = packet;
-    const publish = new Publish(packet, callback, payload.length, this.#options.clock.monotonicMs());
-    if (connection.tail === null) connection.head = publish;
-    else connection.tail.next = publish;
-    connection.tail = publish;
-    connection.gate.pending++;
-    this.pending++;
-    this.#options.pendingBytes.take(publish.bytes);
-
+    const publish = this.#begin(connection, packet, callback);
+    connection.publishes.append(publish);
     const denied = this.#denied(connection, packet);
     if (denied !== null) {
       this.#received.count++;
@@ -188,6 +153,15 @@ export class Acknowledger {
       this.#received.count++;
       this.#accept(connection, packet, (verdict) => this.#settle(connection, publish, verdict));
     }
+  }
+
+  /** Counts it as pending, until `#release`. */
+  #begin(connection: Connection, packet: PublishPacket, callback: Callback): Publish {
+    const publish = new Publish(packet, callback, this.#options.clock.monotonicMs());
+    connection.gate.pending++;
+    this.pending++;
+    this.#options.pendingBytes.take(publish.bytes);
+    return publish;
   }
 
   #accept(connection: Connection, packet: PublishPacket, settled: (verdict: Verdict) => void): void {
@@ -217,11 +191,7 @@ export class Acknowledger {
 
   #isRepeated(connection: Connection, publish: Publish): boolean {
     const messageId = publish.packet.messageId!;
-    if (this.#options.sessions.isOpen(connection.id, messageId)) return true;
-    for (let other = connection.head; other !== publish && other !== null; other = other.next) {
-      if (other.packet.qos === 2 && other.packet.messageId === messageId) return true;
-    }
-    return false;
+    return this.#options.sessions.isOpen(connection.id, messageId) || connection.publishes.repeats(publish);
   }
 
   #settle(connection: Connection, publish: Publish, outcome: Outcome): void {
@@ -231,7 +201,7 @@ export class Acknowledger {
     }
     publish.outcome = outcome;
     if (connection.closed) this.#finishUnheard(connection, publish, outcome);
-    else if (publish === connection.head) this.#complete(connection);
+    else if (publish === connection.publishes.head) this.#complete(connection);
   }
 
   /** Completes what is settled at the front of the queue. */
@@ -239,20 +209,29 @@ export class Acknowledger {
     // a callback may come back here by `published`, or settle the next publish: the loop below then goes on with it
     if (connection.completing) return;
     connection.completing = true;
-    while (connection.head !== null && connection.head.outcome !== null && connection.delivering === null) {
-      const publish = connection.head;
-      const outcome = connection.head.outcome;
+    try {
+      this.#completeAll(connection);
+    } catch (thrown) {
+      // whoever settled is not to blame and must not be interrupted
+      this.#options.telemetry.log.error({ err: thrown }, 'an acknowledgement could not be completed');
+      connection.origin.stream.destroy();
+    }
+    connection.completing = false;
+  }
+
+  #completeAll(connection: Connection): void {
+    const { publishes } = connection;
+    while (publishes.head?.outcome && connection.delivering === null) {
+      const publish = publishes.head;
+      const { outcome } = publishes.head;
       if (outcome.kind === 'failed' && publish.packet.qos > 0) {
         this.#hold(connection, outcome.failure);
         break;
       }
-      connection.head = publish.next;
-      if (publish.next === null) connection.tail = null;
+      publishes.dropHead();
       this.#release(connection, publish);
       this.#answer(connection, publish, outcome);
-      if (connection.closed) break;
     }
-    connection.completing = false;
   }
 
   #answer(connection: Connection, publish: Publish, outcome: Outcome): void {
@@ -297,7 +276,8 @@ export class Acknowledger {
 
   /** Not durable: nothing more is acknowledged here, and after a while the client has to come again. */
   #hold(connection: Connection, failure: Failure): void {
-    if (connection.gate.hold === 'shut') return;
+    if (connection.failed) return;
+    connection.failed = true;
     const { telemetry, failureHoldMs } = this.#options;
     connection.gate.shut();
     telemetry.limited(
@@ -307,7 +287,8 @@ export class Acknowledger {
       'a publish could not be made durable: it is not acknowledged, and its client has to send it again',
     );
     // spread out, so that those who were turned away together do not come back together
-    const delayMs = (failure.retryAfterMs ?? failureHoldMs) * (0.75 + Math.random() / 2);
+    const holdMs = this.stopping ? 0 : (failure.retryAfterMs ?? failureHoldMs);
+    const delayMs = holdMs * (0.75 + Math.random() / 2);
     setTimeout(() => connection.origin.stream.destroy(), delayMs);
   }
 
@@ -338,10 +319,7 @@ export class Acknowledger {
       callback(new Error(denied.reason));
       return;
     }
-    const publish = new Publish(packet, callback, packet.payload.length, this.#options.clock.monotonicMs());
-    this.pending++;
-    this.#options.pendingBytes.take(publish.bytes);
-    connection.gate.pending++;
+    const publish = this.#begin(connection, packet, callback);
     this.#accept(connection, packet, (verdict) => {
       if (publish.outcome !== null) return;
       publish.outcome = verdict;

@@ -9,7 +9,7 @@
  * (passwords waiting to be checked), unsent (replies a client does not read), forwards (copies for local subscribers),
  * subscribe_rate (SUBSCRIBE packets of a client), qos2_window (exchanges a client does not finish).
  */
-import { Aedes, type Client, type Subscription } from 'aedes';
+import { Aedes, type Client } from 'aedes';
 import type { Clock } from '../clock.ts';
 import type { MqttConfig } from '../config.ts';
 import { done, type Outcome, succeed } from '../errors.ts';
@@ -17,14 +17,14 @@ import type { Telemetry } from '../telemetry.ts';
 import { Acknowledger } from './acknowledge.ts';
 import { Admission } from './admission.ts';
 import { Authenticator } from './authenticate.ts';
+import { meaningOf } from './client-error.ts';
 import { Connection, connectionOf, linkConnection, type Origin } from './connection.ts';
 import { detachDelivery, Forwarder } from './forward.ts';
 import type { GateOwner } from './gate.ts';
 import { type Address, type Listening, listen } from './listener.ts';
 import { PendingBytes, Rates } from './pending.ts';
-import { denySubscribe } from './permit.ts';
 import { Sessions } from './session.ts';
-import { textProblem } from './topic.ts';
+import { Subscriptions } from './subscriptions.ts';
 import { readUsers } from './users.ts';
 import type { Accept } from './verdict.ts';
 import type { Violation } from './wire.ts';
@@ -70,8 +70,6 @@ export interface Broker {
 const FLUSH_MS = 100;
 const DEFAULT_FAILURE_HOLD_MS = 5_000;
 const DEFAULT_DRAIN_MS = 5_000;
-/** What the broker says when a client is gone. */
-const QUIET: ReadonlySet<string> = new Set(['keep alive timeout', 'connection closed']);
 /** For what was written to leave, and for the broker to end. */
 const CLOSE_MS = 1_000;
 
@@ -100,6 +98,7 @@ class MqttGateway implements Broker {
   readonly #sessions: Sessions;
   readonly #pendingBytes: PendingBytes;
   readonly #admission: Admission;
+  readonly #subscriptions: Subscriptions;
   readonly #connections = new Set<Connection>();
   #aedes!: Aedes;
   #listening!: Listening;
@@ -112,14 +111,14 @@ class MqttGateway implements Broker {
     this.#authenticator = authenticator;
     this.#sessions = new Sessions(mqtt.limits, telemetry, connectionOf);
     this.#pendingBytes = new PendingBytes(mqtt.limits.pendingBytes);
-    this.#admission = new Admission({
+    const shared = {
       limits: mqtt.limits,
-      authenticator,
       sessions: this.#sessions,
-      rates: new Rates(mqtt.limits.ratePerClient, clock),
-      limitReached: (limit) => this.#reached(limit),
-      turnedAway: (connection, reason) => this.#complain(connection, reason),
-    });
+      limitReached: (limit: string) => this.#reached(limit),
+      turnedAway: (connection: Connection, reason: string) => this.#complain(connection, reason),
+    };
+    this.#admission = new Admission({ ...shared, authenticator, rates: new Rates(mqtt.limits.ratePerClient, clock) });
+    this.#subscriptions = new Subscriptions(shared);
     this.#forwarder = new Forwarder(telemetry, clock, options.forwardsPerSecond);
     this.#acknowledger = new Acknowledger({
       limits: mqtt.limits,
@@ -155,11 +154,7 @@ class MqttGateway implements Broker {
       authenticate: (client, username, password, callback) =>
         this.#admission.authenticate(connectionOf(client)!, username, password, callback),
       authorizePublish: this.#acknowledger.authorizePublish,
-      authorizeSubscribe: (client, subscription, callback) => {
-        const verdict = this.#authorizeSubscribe(connectionOf(client)!, subscription);
-        if (typeof verdict === 'string') callback(new Error(verdict));
-        else callback(null, verdict ? subscription : null);
-      },
+      authorizeSubscribe: this.#subscriptions.authorizeSubscribe,
       authorizeForward: this.#forwarder.authorizeForward,
       published: this.#acknowledger.published,
     });
@@ -200,7 +195,7 @@ class MqttGateway implements Broker {
     if (!listening.ok) return listening;
     this.#authenticator.replaceUsers(users.value);
     for (const { origin } of this.#admission.review()) origin.stream.destroy();
-    for (const connection of this.#admission.admitted()) this.#reviewSubscriptions(connection);
+    for (const connection of this.#admission.admitted()) this.#subscriptions.review(connection);
     return done;
   }
 
@@ -266,38 +261,6 @@ class MqttGateway implements Broker {
     else stream.end(Buffer.from([0x20, 2, 0, connack]), () => stream.destroy());
   }
 
-  /** True or false: granted or not; a text: the client broke the standard and is disconnected. */
-  #authorizeSubscribe(connection: Connection, { topic, qos }: Subscription): boolean | string {
-    const { limits } = this.#options.mqtt;
-    const denial = denySubscribe(topic, connection.access, limits.topicLevels, connection.id);
-    if (denial?.why === 'topic_levels') this.#reached('topic_levels');
-    if (denial && denial.why !== 'not-authorized') return denial.reason;
-    if (denial) {
-      this.#complain(connection, denial.reason);
-      // one of a session, granted by earlier rules
-      this.#sessions.removeSubscriptions(connection, [topic]);
-      return false;
-    }
-    if (!connection.filters.has(topic) && connection.filters.size >= limits.subscriptionsPerClient) {
-      this.#reached('subscriptions_per_client');
-      return false;
-    }
-    if (connection.client?.clean === false && !this.#sessions.mayKeepSession(connection.id)) return false;
-    connection.filters.set(topic, qos);
-    connection.maxQos = Math.max(connection.maxQos, qos);
-    return true;
-  }
-
-  /** Filters that the rules do not allow any more end. */
-  #reviewSubscriptions(connection: Connection): void {
-    const { topicLevels } = this.#options.mqtt.limits;
-    for (const filter of connection.filters.keys()) {
-      if (denySubscribe(filter, connection.access, topicLevels, connection.id) === null) continue;
-      connection.client?.unsubscribe({ topic: filter, qos: 0 });
-      this.#sessions.removeSubscriptions(connection, [filter]);
-    }
-  }
-
   // ---- aedes' events
 
   #watch(): void {
@@ -316,13 +279,7 @@ class MqttGateway implements Broker {
       connection.ready = true;
       connection.gate.open();
     });
-    this.#aedes.on('unsubscribe', (filters, client) => {
-      const connection = connectionOf(client)!;
-      for (const filter of filters) connection.filters.delete(filter);
-      connection.maxQos = Math.max(0, ...connection.filters.values());
-      const problem = filters.map(textProblem).find((text) => text !== null);
-      if (problem) connection.origin.stream.destroy(new Error(`the topic filter ${problem}`));
-    });
+    this.#aedes.on('unsubscribe', this.#subscriptions.ended);
     const failed = (client: Client, error: Error): void => this.#clientFailed(connectionOf(client), error);
     this.#aedes.on('clientError', failed);
     this.#aedes.on('connectionError', failed);
@@ -331,12 +288,10 @@ class MqttGateway implements Broker {
     );
   }
 
-  #clientFailed(connection: Connection | undefined, error: NodeJS.ErrnoException): void {
-    // a connection that breaks off, or falls silent, is everyday life
-    if (error.code !== undefined || QUIET.has(error.message)) return;
-    if (error.message === 'drain timeout') this.#reached('drain_timeout');
-    if (error.message === 'topic has too many levels') this.#reached('topic_levels');
-    if (error.message.startsWith('maxInflightInbound')) this.#reached('qos2_window');
+  #clientFailed(connection: Connection | undefined, error: Error): void {
+    const meaning = meaningOf(error);
+    if (meaning.kind === 'gone') return;
+    if (meaning.kind === 'limit') this.#reached(meaning.limit);
     if (connection && !connection.refusal) this.#complain(connection, error.message);
   }
 

@@ -2,9 +2,9 @@
 import type { Duplex } from 'node:stream';
 import type { Client } from 'aedes';
 import type { Access } from './access.ts';
-import type { Publish } from './acknowledge.ts';
 import type { ConnackCode, Identity } from './authenticate.ts';
 import { Gate, type GateOwner } from './gate.ts';
+import { PublishQueue } from './publish.ts';
 
 /** How it came in. */
 export interface Origin {
@@ -45,12 +45,12 @@ export class Connection {
   forwardsSliceMs = Number.NaN;
 
   // publishes in hand (acknowledge.ts)
-  /** Oldest and newest of those that are not completed, in order of arrival. */
-  head: Publish | null = null;
-  tail: Publish | null = null;
+  readonly publishes = new PublishQueue();
   /** A QoS 2 publish whose PUBREC the broker has still to write. */
   delivering: object | null = null;
   completing = false;
+  /** One of them could not be made durable. */
+  failed = false;
   /** The last topic that was checked and allowed. */
   allowedTopic = '';
   /** When the last notice of a refusal went, and how many did not since (notice.ts). */

@@ -14,6 +14,7 @@ import type { MqttLimits } from '../config.ts';
 import type { Telemetry } from '../telemetry.ts';
 import { FilterTree } from './filter-tree.ts';
 import { Retained } from './retained.ts';
+import { Broken, Kept, kept } from './thenable.ts';
 
 type Packet = AedesPublishPacket;
 type Peer = Pick<Client, 'id'>;
@@ -104,7 +105,7 @@ export class Sessions {
 
   storeRetained(packet: Packet): PromiseLike<void> {
     if (!this.#retained.store(packet)) this.#reached('retained_messages');
-    return nothing;
+    return kept;
   }
 
   createRetainedStreamCombi(filters: readonly string[]): Readable {
@@ -157,26 +158,26 @@ export class Sessions {
 
   /** One entry for each session, whatever number of its filters match. */
   subscriptionsByTopic(topic: string): PromiseLike<readonly StoredSubscription[]> {
-    return this.#tree.size === 0 ? noSubscriptions : new Now(this.#tree.match(topic));
+    return this.#tree.size === 0 ? noSubscriptions : new Kept(this.#tree.match(topic));
   }
 
   // ---- aedes: what is queued for sessions
 
   outgoingEnqueueCombi(subscriptions: readonly { readonly clientId: string }[], packet: Packet): PromiseLike<void> {
     for (const { clientId } of subscriptions) this.#enqueue(clientId, packet);
-    return nothing;
+    return kept;
   }
 
   outgoingEnqueue(subscription: { readonly clientId: string }, packet: Packet): PromiseLike<void> {
     this.#enqueue(subscription.clientId, packet);
-    return nothing;
+    return kept;
   }
 
   /** The packet is about to be sent under its packet identifier; or a PUBREL takes the place of the publish. */
   outgoingUpdate(client: Peer, packet: Packet): PromiseLike<void> {
     const session = this.#sessions.get(client.id);
     const messageId = packet.messageId!;
-    if (!session) return nothing;
+    if (!session) return kept;
     if ((packet.cmd as string) === 'pubrel') {
       const counter = session.sent.get(messageId);
       const queued = counter === undefined ? undefined : session.queue.get(counter);
@@ -184,15 +185,15 @@ export class Sessions {
         this.#queuedBytes -= queued.payload?.length ?? 0;
         session.queue.set(counter, { cmd: 'pubrel', messageId, brokerCounter: counter } as unknown as Packet);
       }
-      return nothing;
+      return kept;
     }
     const queued = session.queue.get(packet.brokerCounter);
     // not queued = refused at the limit: it is sent once and not again
-    if (!queued) return nothing;
+    if (!queued) return kept;
     if (queued.messageId !== undefined && queued.messageId !== messageId) session.sent.delete(queued.messageId);
     queued.messageId = messageId;
     session.sent.set(messageId, packet.brokerCounter);
-    return nothing;
+    return kept;
   }
 
   /**
@@ -211,7 +212,7 @@ export class Sessions {
     session.queue.delete(counter);
     if (queued.messageId !== undefined) session.sent.delete(queued.messageId);
     this.#queuedBytes -= queued.payload?.length ?? 0;
-    return new Now(queued);
+    return new Kept(queued);
   }
 
   outgoingStream(client: Peer): Readable {
@@ -233,11 +234,11 @@ export class Sessions {
       this.#incoming.set(client.id, open);
     }
     open.add(packet.messageId!);
-    return nothing;
+    return kept;
   }
 
   incomingGetPacket(client: Peer, packet: Packet): PromiseLike<Packet> {
-    return this.isOpen(client.id, packet.messageId!) ? new Now(packet) : (notFound as PromiseLike<Packet>);
+    return this.isOpen(client.id, packet.messageId!) ? new Kept(packet) : notFound;
   }
 
   async incomingDelPacket(client: Peer, packet: Packet): Promise<void> {
@@ -316,27 +317,6 @@ function keep(packet: Packet): Packet {
   return { ...packet, payload: Buffer.from(packet.payload as Buffer), messageId: undefined } as Packet;
 }
 
-/** A promise that is already kept and calls back at once. */
-class Now<T> implements PromiseLike<T> {
-  readonly #value: T;
-  constructor(value: T) {
-    this.#value = value;
-  }
-  // biome-ignore lint/suspicious/noThenProperty: it is a thenable, that is its purpose
-  then<A = T, B = never>(kept?: ((value: T) => A | PromiseLike<A>) | null): PromiseLike<A | B> {
-    return kept ? new Now(kept(this.#value) as A) : (this as unknown as PromiseLike<A>);
-  }
-}
-
-const nothing: PromiseLike<void> = new Now(undefined);
-const nothingQueued: PromiseLike<undefined> = new Now(undefined);
-const noSubscriptions: PromiseLike<readonly StoredSubscription[]> = new Now([]);
-
-/** Broken at once. */
-const notFound: PromiseLike<never> = {
-  // biome-ignore lint/suspicious/noThenProperty: it is a thenable, that is its purpose
-  then<A, B>(_kept?: unknown, broken?: ((reason: Error) => B | PromiseLike<B>) | null): PromiseLike<A | B> {
-    return new Now(broken?.(NOT_FOUND)) as PromiseLike<A | B>;
-  },
-};
-const NOT_FOUND = new Error('no such packet');
+const nothingQueued: PromiseLike<undefined> = new Kept(undefined);
+const noSubscriptions: PromiseLike<readonly StoredSubscription[]> = new Kept([]);
+const notFound = new Broken(new Error('no such packet'));

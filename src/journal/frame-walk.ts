@@ -85,7 +85,10 @@ export class FrameWalk {
     }
   }
 
-  /** Moves to the next valid frame behind the damage whose offset is below `limit`; none: `offset` becomes `limit`. */
+  /**
+   * Moves to the next valid frame behind the damage whose offset is below `limit`. Where there is none `offset` becomes
+   * `limit`, and nothing moves when that is infinite.
+   */
   async skipDamage(limit: number): Promise<void> {
     const { source, searchEnd } = await this.#rest();
     // It may have been written meanwhile. Otherwise, where the length survived, the next frame begins behind it: a search
@@ -97,7 +100,7 @@ export class FrameWalk {
     }
     if (found < 0) found = findFrame(source, 0, searchEnd, this.offset, limit);
     if (found < 0) {
-      this.offset = limit;
+      if (limit !== Number.POSITIVE_INFINITY) this.offset = limit;
       return;
     }
     this.position += found;

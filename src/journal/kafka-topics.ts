@@ -5,7 +5,7 @@
  * one key over two partitions as soon as it was changed: such a topic is refused at the start, with the way out.
  * Kafka being away is no reason not to start: `untilTopicsReady` goes on trying and says so.
  */
-import type { Admin, ITopicConfig, ITopicMetadata } from 'kafkajs';
+import type { Admin, ITopicConfig } from 'kafkajs';
 import type { KafkaConfig } from '../config.ts';
 import { done, type Failure, fail, type Outcome } from '../errors.ts';
 import type { RecordKind } from '../log.ts';
@@ -14,8 +14,8 @@ import type { Telemetry } from '../telemetry.ts';
 import { disconnected, kafkaClient } from './kafka-client.ts';
 import { classify, needsPerson } from './kafka-errors.ts';
 
-const METADATA_TRIES = 20;
-const METADATA_PAUSE_MS = 100;
+const TRIES = 30;
+const TRY_PAUSE_MS = 100;
 
 export type TopicRole = 'readings' | 'deadletters' | 'late' | 'panes' | 'alerts';
 
@@ -55,12 +55,16 @@ export async function prepareTopics(config: KafkaConfig, telemetry: Telemetry): 
   }
 }
 
-/** Tries until the topics are ready, the failure is final (a mismatch), or the signal aborts (`STOPPED`). */
+/**
+ * Tries until the topics are ready, the failure is final (a mismatch), or the signal aborts (`STOPPED`). `onWaiting` is
+ * told why they are not ready yet.
+ */
 export async function untilTopicsReady(
   config: KafkaConfig,
   telemetry: Telemetry,
   signal: AbortSignal,
   pauses: Backoff = backoff({ firstMs: 250, maxMs: 5_000 }),
+  onWaiting: (failure: Failure) => void = () => {},
 ): Promise<Outcome> {
   for (let failures = 1; ; failures++) {
     const outcome = await prepareTopics(config, telemetry);
@@ -69,6 +73,7 @@ export async function untilTopicsReady(
       return outcome;
     }
     const { failure } = outcome;
+    onWaiting(failure);
     const level = needsPerson(failure) ? 'error' : 'warn';
     telemetry.limited(level, 'kafka-topics', describe(failure), `${failure.message}; trying again`, 5 * 60_000);
     if (!(await pause(failure.retryAfterMs ?? pauses.delayMs(failures), signal))) {
@@ -95,10 +100,9 @@ async function prepare(admin: Admin, config: KafkaConfig, telemetry: Telemetry):
     await admin.createTopics({ topics: missing.map((topic) => definition(topic, config)), waitForLeaders: false });
     telemetry.log.info({ topics: names }, 'created topics in Kafka');
   }
-  const topics = await describeTopics(
-    admin,
-    wanted.map(({ name }) => name),
-  );
+  const { topics } = await soon(() => admin.fetchTopicMetadata({ topics: wanted.map(({ name }) => name) }));
+  // The leaders answer for themselves: they are named a moment before they take records.
+  for (const { name } of missing) await soon(() => admin.fetchTopicOffsets(name));
   for (const { name, partitions } of wanted) {
     const found = topics.find((topic) => topic.name === name)?.partitions.length ?? 0;
     if (found !== partitions) return mismatch(name, found, partitions, config);
@@ -106,14 +110,14 @@ async function prepare(admin: Admin, config: KafkaConfig, telemetry: Telemetry):
   return done;
 }
 
-/** Topics just made become known to the brokers a moment later. */
-async function describeTopics(admin: Admin, names: string[]): Promise<ITopicMetadata[]> {
+/** What is asked of topics just made is true a moment later. */
+async function soon<T>(ask: () => Promise<T>): Promise<T> {
   for (let tries = 1; ; tries++) {
     try {
-      return (await admin.fetchTopicMetadata({ topics: names })).topics;
+      return await ask();
     } catch (thrown) {
-      if (tries === METADATA_TRIES) throw thrown;
-      await pause(METADATA_PAUSE_MS);
+      if (tries === TRIES) throw thrown;
+      await pause(TRY_PAUSE_MS);
     }
   }
 }

@@ -168,7 +168,7 @@ async function readNewest(
       if (walk.offset >= cleanEnd && !(await walk.wasDurable())) break;
       const { position, offset } = walk;
       await walk.skipDamage(Number.POSITIVE_INFINITY);
-      if (walk.offset === Number.POSITIVE_INFINITY) walk.offset = cleanEnd;
+      if (walk.offset === offset) walk.offset = cleanEnd;
       damage.push(damageAt(walk.path, position, offset, walk.offset));
     }
     if (walk.offset !== cleanEnd) await writeAgain(files, walk.path, groupPosition, walk.position);

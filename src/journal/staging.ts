@@ -54,8 +54,7 @@ export class Staging {
     return this.#callbacks.length === 0;
   }
 
-  /** Bytes of the frame. */
-  add(record: LogRecord, onDurable: OnDurable): number {
+  add(record: LogRecord, onDurable: OnDurable): void {
     const most = frameBytesAtMost(record);
     let chunk = this.#chunk;
     if (chunk === null || this.#used + most > chunk.bytes.length) {
@@ -70,7 +69,6 @@ export class Staging {
     this.count++;
     if (record.receivedMs > this.lastReceivedMs) this.lastReceivedMs = record.receivedMs;
     this.#callbacks.push(onDurable);
-    return length;
   }
 
   refuse(failure: Failure, onDurable: OnDurable): void {

@@ -29,7 +29,9 @@ export async function startForwardPart(
   });
 
   const running = (async () => {
-    const ready = await untilTopicsReady(kafka, telemetry, stopping.signal);
+    const ready = await untilTopicsReady(kafka, telemetry, stopping.signal, undefined, (failure) =>
+      parts.failed('kafka', failure),
+    );
     if (!ready.ok) {
       if (ready.failure.code !== 'STOPPED') {
         parts.set('kafka', 'kafka', 'journal', 'stopped', ready.failure);

@@ -100,7 +100,9 @@ export async function startRollupPart(
     if ((await insist('store', 'preparing the store', async () => asValue(await ready.prepare(windows)))) === null)
       return;
     if (config.kafka) {
-      const topics = await untilTopicsReady(config.kafka, telemetry, stopping.signal);
+      const topics = await untilTopicsReady(config.kafka, telemetry, stopping.signal, undefined, (failure) =>
+        parts.failed('rollup', failure),
+      );
       if (!topics.ok) {
         if (topics.failure.code === 'STOPPED') return;
         parts.set('rollup', 'rollup', 'rollup', 'stopped', topics.failure);

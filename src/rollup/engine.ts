@@ -20,56 +20,29 @@
  * reading below L. An engine restored from it decides about every reading from L on as before, so what it emits is the same
  * to the last bit. Windows with end <= F are not emitted again: the replay may see only a part of them.
  *
- * Truncated history. When what lies below the first record to be read is unknown, a window that starts after S is known
- * to be complete, because no reading is accepted that is more than `skew` ahead of its tIn:
- *   no usable checkpoint, not at offset 0          S = first tIn + grace + disorder + skew
- *                                                  (offset 0 is the log's true beginning: everything is known)
- *   the log lost records, all of them below P      S = F + grace + disorder + skew: at P the watermark was not higher
- *   the log lost records up to P and above it      S = the larger of both
- *   a stream was added or its windows, metrics,    S = WL + skew for this stream: all below L was received by WL.
- *   grace or disorder were changed                 What was closed under the old settings (end <= F) stays as it is.
- * Only windows that start after S are emitted. A missing row is honest, a partial one is not. S is part of the commit: after
- * a crash the windows around it are as partial as before. (The first record's tIn tells about the lost ones before it only
- * as long as the log is not further out of order than grace + disorder; more than that, and readings are stragglers.)
+ * When history is truncated, only windows that start after S are emitted: restore.ts. S is part of the commit: after a crash
+ * the windows around it are as partial as before.
  *
  * Positions may have holes. A truncation under a running engine looks like one: `run.ts` notices it and restores anew.
  */
 import type { Checkpoint, LogRecord, StoredRecord } from '../log.ts';
 import type { Row } from '../row.ts';
 import type { Stream } from '../stream.ts';
-import { decodeCheckpoint, encodeCheckpoint, streamHash } from './checkpoint.ts';
+import { encodeCheckpoint, streamHash } from './checkpoint.ts';
 import { type LateReason, lateRecord } from './late.ts';
 import { type Cell, OpenWindow } from './pane.ts';
 import { provisionalRows } from './provisional.ts';
 import { type CountableReading, fingerprintOf, readingOf, tagsOf } from './record.ts';
+import { type Admission, type Beginning, completeAfterFirst, type Restore, type Start, startOf } from './restore.ts';
 import { StreamState, type StreamStats } from './stream-state.ts';
 import { floorTo, type Level, windowStarts } from './window.ts';
 
-export interface EngineOptions {
+export interface EngineOptions extends Admission {
   readonly partition: number;
   readonly streams: Readonly<Record<string, Stream>>;
-  readonly graceMs: number;
-  readonly disorderMs: number;
-  /** How far ahead of its received stamp the gateways accept an event time. */
-  readonly skewMs: number;
   /** May one more series be held? Decides when a record is taken, never how. Absent: always. */
   hasRoom?(): boolean;
 }
-
-export interface Restore {
-  readonly checkpoint: Checkpoint | null;
-  /** The oldest record still in the log. */
-  readonly firstOffset: number;
-  /** One past the newest; a commit beyond it is of another log. */
-  readonly endOffset: number;
-}
-
-/**
- * How the engine began: with all it needs, or with truncated history. `foreign`: there was a checkpoint, but not one of
- * ours. `rewound`: the log ends below P, it lost its end or was made anew; what is closed stays closed, and the log as it is
- * now decides all else. `reconfigured`: for some streams, see S above.
- */
-export type Beginning = 'resumed' | 'true-beginning' | 'cold' | 'foreign' | 'truncated' | 'rewound' | 'reconfigured';
 
 export interface Taken {
   /** Ascending by end. */
@@ -97,19 +70,21 @@ export interface EngineStats {
   readonly closed: ReadonlyMap<string, number>;
 }
 
+/**
+ * A reading further ahead of its received stamp than `skew` and this was not accepted by any gateway. It would keep its
+ * window open, and with it the log from there on, until that time has come.
+ */
+const FAR_AHEAD_MS = 86_400_000;
+
 export class Engine {
   readonly beginning: Beginning;
   readonly #options: EngineOptions;
   readonly #restored: Checkpoint | null;
+  readonly #start: Start;
   readonly #streams = new Map<string, StreamState>();
   readonly #open = new Set<OpenWindow>();
   #position: number;
-  #watermarkMs = Number.NEGATIVE_INFINITY;
-  /** F as restored: no window that ends at or before it is emitted. */
-  readonly #emittedToMs: number = Number.NEGATIVE_INFINITY;
-  /** P as restored: what is late below it is in the late log already, and was counted by whoever read it first. */
-  readonly #producedTo: number = 0;
-  /** The first record decides S for all streams. */
+  #watermarkMs: number;
   #awaitsFirst: boolean;
   #nextCloseMs = Number.POSITIVE_INFINITY;
   #rows: Row[] = [];
@@ -121,37 +96,17 @@ export class Engine {
   constructor(options: EngineOptions, restore: Restore) {
     this.#options = options;
     this.#restored = restore.checkpoint;
-    const { checkpoint, firstOffset, endOffset } = restore;
-    const progress = checkpoint && decodeCheckpoint(checkpoint);
-    const isOtherLog = progress !== null && progress.offset > endOffset;
-    const start = isOtherLog ? firstOffset : Math.max(checkpoint?.offset ?? firstOffset, firstOffset);
-    const isTruncated = progress !== null && progress.offset < firstOffset;
-    let isChanged = false;
-    for (const stream of Object.values(options.streams)) {
-      const hash = streamHash(stream, options);
-      const state = new StreamState(stream, hash);
+    const streams = Object.values(options.streams);
+    this.#start = startOf(restore, streams, options);
+    this.beginning = this.#start.beginning;
+    this.#position = this.#start.offset;
+    this.#watermarkMs = this.#start.watermarkMs;
+    this.#awaitsFirst = this.#start.awaitsFirst;
+    for (const stream of streams) {
+      const state = new StreamState(stream, streamHash(stream, options));
+      state.completeAfterMs = this.#start.completeAfterMs.get(stream.name) ?? Number.NEGATIVE_INFINITY;
       this.#streams.set(stream.name, state);
-      if (!progress || isOtherLog) continue;
-      const bound = progress.streams.get(hash);
-      if (bound === undefined) {
-        isChanged = true;
-        state.completeAfterMs = Math.max(progress.completeAfterMs, progress.watermarkMs + options.skewMs);
-      } else if (bound) {
-        state.completeAfterMs = progress.completeAfterMs;
-      }
     }
-    if (progress) {
-      if (!isOtherLog) this.#watermarkMs = progress.watermarkMs;
-      this.#emittedToMs = progress.frontierMs;
-      this.#producedTo = isOtherLog ? start : Math.min(progress.position, endOffset);
-    }
-    this.#position = start;
-    this.#awaitsFirst = isTruncated || ((!progress || isOtherLog) && start > 0);
-    if (progress && progress.position > endOffset) this.beginning = 'rewound';
-    else if (isTruncated) this.beginning = 'truncated';
-    else if (progress) this.beginning = isChanged ? 'reconfigured' : 'resumed';
-    else if (start === 0) this.beginning = 'true-beginning';
-    else this.beginning = checkpoint ? 'foreign' : 'cold';
   }
 
   /** Where to read from, and after that what to expect next. */
@@ -160,7 +115,7 @@ export class Engine {
   }
 
   get frontierMs(): number {
-    return Math.max(this.#frontierMs(), this.#emittedToMs);
+    return Math.max(this.#frontierMs(), this.#start.emittedToMs);
   }
 
   /** S, the largest of all streams: windows that start at or before it may be incomplete and are not emitted. */
@@ -235,12 +190,9 @@ export class Engine {
     return this.#watermarkMs - this.#options.graceMs - this.#options.disorderMs;
   }
 
-  #begin({ offset, receivedMs: firstMs }: StoredRecord): void {
+  #begin(first: StoredRecord): void {
     this.#awaitsFirst = false;
-    const { graceMs, disorderMs, skewMs } = this.#options;
-    // All that was read before P was received by then: the frontier says how high the watermark was.
-    const knownMs = offset <= this.#producedTo ? this.#emittedToMs : Math.max(this.#emittedToMs, firstMs);
-    const completeAfterMs = knownMs + graceMs + disorderMs + skewMs;
+    const completeAfterMs = completeAfterFirst(first, this.#start, this.#options);
     for (const state of this.#streams.values()) {
       state.completeAfterMs = Math.max(state.completeAfterMs, completeAfterMs);
     }
@@ -248,9 +200,9 @@ export class Engine {
 
   /** False: no room for a new series. */
   #read(record: StoredRecord): boolean {
-    const isNew = record.offset >= this.#producedTo;
+    const isNew = record.offset >= this.#start.producedTo;
     const reading = readingOf(record.value);
-    if (reading === null) {
+    if (reading === null || reading.timeMs - record.receivedMs > this.#options.skewMs + FAR_AHEAD_MS) {
       if (isNew) this.#unreadable++;
       return true;
     }
@@ -334,7 +286,7 @@ export class Engine {
         if (parent !== null) parents.push(parent);
       }
     }
-    const emitted = level.label !== null && endMs > this.#emittedToMs && startMs > state.completeAfterMs;
+    const emitted = level.label !== null && endMs > this.#start.emittedToMs && startMs > state.completeAfterMs;
     if (!emitted && parents.length === 0) return null;
     const { name: stream, metrics } = state.stream;
     const watermarkBeforeMs = this.#watermarkMs;
@@ -399,7 +351,7 @@ export class Engine {
       streams.set(state.hash, bound);
       if (bound) completeAfterMs = Math.max(completeAfterMs, state.completeAfterMs);
     }
-    const position = Math.max(this.#position, this.#producedTo);
+    const position = Math.max(this.#position, this.#start.producedTo);
     return encodeCheckpoint({ offset, watermarkMs, frontierMs, position, completeAfterMs, streams });
   }
 }

@@ -66,13 +66,13 @@ export class RollupMetrics {
     seen.stats = stats;
     for (const [stream, now] of stats.streams) {
       const last = before?.streams.get(stream);
-      telemetry.counted.inc({ stream }, now.counted - (last?.counted ?? 0));
-      telemetry.duplicates.inc({ stream }, now.duplicates - (last?.duplicates ?? 0));
-      telemetry.late.inc({ stream, kind: 'late' }, now.late - (last?.late ?? 0));
-      telemetry.late.inc({ stream, kind: 'straggler' }, now.straggler - (last?.straggler ?? 0));
+      grow(now.counted, last?.counted, (by) => telemetry.counted.inc({ stream }, by));
+      grow(now.duplicates, last?.duplicates, (by) => telemetry.duplicates.inc({ stream }, by));
+      grow(now.late, last?.late, (by) => telemetry.late.inc({ stream, kind: 'late' }, by));
+      grow(now.straggler, last?.straggler, (by) => telemetry.late.inc({ stream, kind: 'straggler' }, by));
     }
     for (const [window, closed] of stats.closed) {
-      telemetry.windowsClosed.inc({ window }, closed - (before?.closed.get(window) ?? 0));
+      grow(closed, before?.closed.get(window), (by) => telemetry.windowsClosed.inc({ window }, by));
     }
     const skipped = stats.unreadable + stats.unknownStream;
     if (skipped > (before === null ? 0 : before.unreadable + before.unknownStream)) {
@@ -85,4 +85,8 @@ export class RollupMetrics {
       telemetry.frontierSeconds.set({ partition }, observed.committedFrontierMs / 1_000);
     }
   }
+}
+
+function grow(now: number, last = 0, increase: (by: number) => void): void {
+  if (now > last) increase(now - last);
 }

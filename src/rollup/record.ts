@@ -44,7 +44,7 @@ const [ZERO, NINE, CLOSE] = [0x30, 0x39, 0x7d];
 
 /** Null: not in the form that `encodeReading` gives to an ordinary reading. */
 function scan(text: string): CountableReading | null {
-  if (!text.startsWith(HEAD)) return null;
+  if (!text.startsWith(HEAD) || text.charCodeAt(text.length - 1) !== CLOSE) return null;
   const streamEnd = text.indexOf('"', HEAD.length);
   if (!text.startsWith(TIME, streamEnd)) return null;
   const stream = text.slice(HEAD.length, streamEnd);
@@ -56,7 +56,8 @@ function scan(text: string): CountableReading | null {
     timeMs = timeMs * 10 + (code - ZERO);
     at++;
   }
-  if (at === streamEnd + TIME.length || !text.startsWith(TAGS, at)) return null;
+  const digits = at - streamEnd - TIME.length;
+  if (digits === 0 || (digits > 1 && text.charCodeAt(at - digits) === ZERO) || !text.startsWith(TAGS, at)) return null;
   const tagsStart = at + TAGS.length - 1;
   const tagsEnd = text.indexOf(VALUES, tagsStart) + 1;
   if (tagsEnd === 0) return null;

@@ -17,9 +17,10 @@ import type { Row } from '../row.ts';
 import type { Stream } from '../stream.ts';
 import type { Telemetry } from '../telemetry.ts';
 import { MAX_STREAMS } from './checkpoint.ts';
-import { Engine, type EngineOptions, type EngineStats, type Restore } from './engine.ts';
+import { Engine, type EngineOptions, type EngineStats } from './engine.ts';
 import { RollupMetrics } from './metrics.ts';
 import { PartitionRollup, type RefusedRow, type RowStore, type Waiting } from './partition.ts';
+import type { Restore } from './restore.ts';
 
 /** How long a stop waits for what is pending. */
 export const STOP_FLUSH_MS = 8_000;
@@ -99,8 +100,10 @@ class RunningRollup implements Rollup {
       ended: (reason) => this.#ended(reason),
     };
     this.#consumer = await this.#options.reader.consume(this.#options.group, handlers);
+    const { onLive, store } = this.#options;
     const { flushMs, liveMs } = this.#options.config;
-    this.#loops = [this.#every(flushMs, () => this.#flushDirty()), this.#every(liveMs, () => this.#showLive())];
+    this.#loops = [this.#every(flushMs, () => this.#flushDirty())];
+    if (onLive || store.running) this.#loops.push(this.#every(liveMs, () => this.#showLive()));
   }
 
   status(): PartitionStatus[] {
@@ -203,7 +206,6 @@ class RunningRollup implements Rollup {
 
   async #showLive(): Promise<void> {
     const { onLive, store, telemetry } = this.#options;
-    if (!onLive && !store.running) return;
     const partitions = [...this.#partitions.values()].filter((rollup) => !rollup.isVoid);
     const limit = Math.ceil(LIVE_ROWS / Math.max(1, partitions.length));
     const rows = partitions.flatMap((rollup) => rollup.engine.provisional(limit));

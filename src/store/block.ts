@@ -17,17 +17,12 @@
  *   index        for each group of at most 32 rows: u32 id of its first row's series, u32 offset in the rows,
  *                u32 crc32 of the group's bytes
  *   rows         by ascending series id, then start. So one series of thousands is found with two short reads.
- *
- *   row          varints: id - id of the row before in the group, startMs - minStartMs, count, duplicates, missing, rev
- *                5 bytes: a code of 4 bits for each of the ten statistics, in their order; low half first
- *                then the bytes that the codes ask for, as one run
- *   code         0-8: that many leading bytes (big-endian) of the double, the others are zero
- *                9: null    10: the same bits as the statistic before    11: as min    12: as max
- *   varint       7 bits a byte, low first, high bit = more follow; up to 2^53
+ *                A row: varint, its series' id minus that of the row before in the group; then as in `rowcodec.ts`
  */
 import { crc32 } from 'node:zlib';
-import { type Row, STATISTICS } from '../row.ts';
+import type { Row } from '../row.ts';
 import { oncePerSeries, sortTags } from './order.ts';
+import { MAX_ROW_BYTES, putRow, putVarint, RowCursor, type Series, type WindowOfFile } from './rowcodec.ts';
 
 export const HEADER_BYTES = 48;
 /** Rows of one block; a larger write makes several. */
@@ -38,22 +33,6 @@ export const MAGIC = Buffer.from('MRB1', 'latin1');
 
 const GROUP_ROWS = 32;
 const GROUP_ENTRY_BYTES = 12;
-const MAX_ROW_BYTES = 6 * 8 + 5 + 80;
-const NULL = 9;
-const SAME_AS_PREVIOUS = 10;
-const SAME_AS_MIN = 11;
-const SAME_AS_MAX = 12;
-const MIN = STATISTICS.indexOf('min');
-const MAX = STATISTICS.indexOf('max');
-
-/** What the rows of a series have in common. */
-export interface Series {
-  readonly stream: string;
-  readonly metric: string;
-  readonly tags: Readonly<Record<string, string>>;
-  /** Its text in dictionaries: equal for equal series. */
-  readonly text: string;
-}
 
 export const seriesText = oncePerSeries((row) => JSON.stringify([row.stream, row.metric, sortTags(row.tags)]));
 
@@ -170,12 +149,6 @@ export function groupEnd(head: BlockHead, group: number): number {
   return group + 1 < head.groupOffset.length ? head.groupOffset[group + 1]! : head.rowBytes;
 }
 
-/** Which window the rows of a file are of; it is not in the file but in its folder's name. */
-export interface WindowOfFile {
-  readonly label: string;
-  readonly sizeMs: number;
-}
-
 /**
  * Calls `take` for each row of the group whose series `seriesOf` knows, in order of writing where two have the same
  * place. `bytes` are exactly the group's. False = the bytes are damaged and nothing was taken.
@@ -189,7 +162,7 @@ export function decodeGroup(
   take: (row: Row, id: number) => void,
 ): boolean {
   if (crc32(bytes) !== head.groupCrc[group]) return false;
-  const cursor = new Cursor(bytes);
+  const cursor = new RowCursor(bytes);
   let id = head.groupSeries[group]!;
   while (cursor.at < bytes.length) {
     id += cursor.varint();
@@ -198,136 +171,4 @@ export function decodeGroup(
     else cursor.skipRow();
   }
   return true;
-}
-
-function putVarint(bytes: Buffer, at: number, value: number): number {
-  let rest = value;
-  let end = at;
-  while (rest >= 128) {
-    bytes[end++] = (rest % 128) | 128;
-    rest = Math.floor(rest / 128);
-  }
-  bytes[end++] = rest;
-  return end;
-}
-
-const scratch = Buffer.alloc(8);
-
-function putRow(bytes: Buffer, start: number, row: Row, minStartMs: number): number {
-  let at = putVarint(bytes, start, row.startMs - minStartMs);
-  at = putVarint(bytes, at, row.count);
-  at = putVarint(bytes, at, row.duplicates);
-  at = putVarint(bytes, at, row.missing);
-  at = putVarint(bytes, at, row.rev);
-  const codes = at;
-  bytes.fill(0, at, at + 5);
-  at += 5;
-  let previous: number | null = null;
-  for (let i = 0; i < STATISTICS.length; i++) {
-    const value = row[STATISTICS[i]!];
-    let code: number;
-    if (value === null) code = NULL;
-    else if (i > 0 && Object.is(value, previous)) code = SAME_AS_PREVIOUS;
-    else if (i > MIN && Object.is(value, row.min)) code = SAME_AS_MIN;
-    else if (i > MAX && Object.is(value, row.max)) code = SAME_AS_MAX;
-    else {
-      scratch.writeDoubleBE(value);
-      code = 8;
-      while (code > 0 && scratch[code - 1] === 0) code--;
-      for (let k = 0; k < code; k++) bytes[at++] = scratch[k]!;
-    }
-    bytes[codes + (i >> 1)]! |= code << ((i & 1) * 4);
-    previous = value;
-  }
-  return at;
-}
-
-class Cursor {
-  readonly #bytes: Buffer;
-  at = 0;
-
-  constructor(bytes: Buffer) {
-    this.#bytes = bytes;
-  }
-
-  varint(): number {
-    let byte = this.#bytes[this.at++]!;
-    if (byte < 128) return byte;
-    let value = byte & 127;
-    let scale = 128;
-    do {
-      byte = this.#bytes[this.at++]!;
-      value += (byte & 127) * scale;
-      scale *= 128;
-    } while (byte >= 128);
-    return value;
-  }
-
-  skipRow(): void {
-    for (let i = 0; i < 5; i++) while (this.#bytes[this.at++]! >= 128);
-    const codes = this.at;
-    this.at += 5;
-    for (let i = 0; i < STATISTICS.length; i++) {
-      const code = this.#code(codes, i);
-      if (code <= 8) this.at += code;
-    }
-  }
-
-  row(series: Series, window: WindowOfFile, minStartMs: number): Row {
-    const startMs = minStartMs + this.varint();
-    const count = this.varint();
-    const duplicates = this.varint();
-    const missing = this.varint();
-    const rev = this.varint();
-    const codes = this.at;
-    this.at += 5;
-    // In the order of STATISTICS.
-    const sum = this.#statistic(codes, 0, null, null, null);
-    const mean = this.#statistic(codes, 1, sum, null, null);
-    const min = this.#statistic(codes, 2, mean, null, null);
-    const max = this.#statistic(codes, 3, min, min, null);
-    const stddev = this.#statistic(codes, 4, max, min, max);
-    const first = this.#statistic(codes, 5, stddev, min, max);
-    const last = this.#statistic(codes, 6, first, min, max);
-    const p50 = this.#statistic(codes, 7, last, min, max);
-    const p95 = this.#statistic(codes, 8, p50, min, max);
-    const p99 = this.#statistic(codes, 9, p95, min, max);
-    return {
-      stream: series.stream,
-      metric: series.metric,
-      window: window.label,
-      startMs,
-      endMs: startMs + window.sizeMs,
-      tags: series.tags,
-      count,
-      sum,
-      mean,
-      min,
-      max,
-      stddev,
-      first,
-      last,
-      p50,
-      p95,
-      p99,
-      duplicates,
-      missing,
-      rev,
-    };
-  }
-
-  #code(codes: number, i: number): number {
-    return (this.#bytes[codes + (i >> 1)]! >> ((i & 1) * 4)) & 15;
-  }
-
-  #statistic(codes: number, i: number, previous: number | null, min: number | null, max: number | null): number | null {
-    const code = this.#code(codes, i);
-    if (code === NULL) return null;
-    if (code === SAME_AS_PREVIOUS) return previous;
-    if (code === SAME_AS_MIN) return min;
-    if (code === SAME_AS_MAX) return max;
-    for (let i = 0; i < 8; i++) scratch[i] = i < code ? this.#bytes[this.at + i]! : 0;
-    this.at += code;
-    return scratch.readDoubleBE();
-  }
 }

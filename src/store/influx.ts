@@ -11,9 +11,7 @@
  * little later, and would then undo a replacement. Hence `replace` waits until the server answers, and then `settleMs`
  * more, whenever such a request may exist: after such a failure, and at its first call in a process.
  */
-import { Agent as HttpAgent } from 'node:http';
-import { Agent as HttpsAgent } from 'node:https';
-import { HttpError, InfluxDB, RequestTimedOutError } from '@influxdata/influxdb-client';
+import { HttpError } from '@influxdata/influxdb-client';
 import type { Clock } from '../clock.ts';
 import type { InfluxConfig } from '../config.ts';
 import { done, type Failure, fail, type Outcome, succeed } from '../errors.ts';
@@ -23,14 +21,15 @@ import type { WindowSize } from '../stream.ts';
 import type { Telemetry } from '../telemetry.ts';
 import { admit, windowOf } from './admit.ts';
 import { bucketName, ensureBucket, LIVE } from './buckets.ts';
+import { Connection } from './connection.ts';
 import { classify } from './failures.ts';
 import { finishedBefore, Gate } from './gate.ts';
-import { ask, deleteRun, rowsOf, selectEdge, selectRows, selectTagKeys } from './influxql.ts';
+import { ask, deleteRun, selectTagKeys } from './influxql.ts';
+import { readRows } from './influxread.ts';
 import { batches, deliver, type Line, post } from './lines.ts';
 import { lastOfEachPlace } from './order.ts';
 import { encodeLine } from './point.ts';
 import { runsOf } from './runs.ts';
-import { readSlices } from './slices.ts';
 import { ReadFailed, type RefusedRow, type Store, type Written } from './store.ts';
 
 export interface InfluxOptions {
@@ -51,18 +50,13 @@ export function openInfluxStore(options: InfluxOptions): Store {
   return new InfluxStore(options);
 }
 
-interface Connection {
-  readonly influx: InfluxDB;
-  readonly agent: HttpAgent;
-}
-
 class InfluxStore implements Store {
   readonly #config: InfluxConfig;
   readonly #telemetry: Telemetry;
   readonly #clock: Clock;
   readonly #settleMs: number;
   readonly #gate = new Gate(MAX_REQUESTS);
-  #connection: Connection;
+  readonly #connection: Connection;
   #closed = false;
   /** Requests that the server may still apply: how many were noticed, and how many of them have had their time. */
   #doubts = 1;
@@ -75,7 +69,7 @@ class InfluxStore implements Store {
     this.#telemetry = options.telemetry;
     this.#clock = options.clock;
     this.#settleMs = options.settleMs ?? SETTLE_MS;
-    this.#connection = connect(options.config);
+    this.#connection = new Connection(options.config);
   }
 
   async prepare(windows: readonly { readonly stream: string; readonly window: WindowSize }[]): Promise<Outcome> {
@@ -130,7 +124,7 @@ class InfluxStore implements Store {
   async close(): Promise<void> {
     this.#closed = true;
     await this.#gate.idle(CLOSE_TIMEOUT_MS);
-    this.#connection.agent.destroy();
+    this.#connection.close();
   }
 
   /** Writes rows, all of them or as far as it came. */
@@ -158,7 +152,7 @@ class InfluxStore implements Store {
           stopped,
         );
         if (!outcome.ok) {
-          if (failure === null || failure.retryable) failure = outcome.failure;
+          failure = graver(failure, outcome.failure);
           return;
         }
         refused.push(...outcome.value);
@@ -178,16 +172,16 @@ class InfluxStore implements Store {
     const { org, bucket, createBuckets } = this.#config;
     await this.#gate.run(async () => {
       if (stopped()) throw new Stopped();
-      const connection = this.#connection;
+      const { influx } = this.#connection;
       const startMs = this.#clock.monotonicMs();
       try {
-        await post(connection.influx, org, bucketName(bucket, label), texts);
+        await post(influx, org, bucketName(bucket, label), texts);
       } catch (thrown) {
-        this.#drop(connection, thrown);
+        this.#connection.failed(influx, thrown);
         if (!createBuckets || !isMissing(thrown)) throw thrown;
-        const made = await ensureBucket(connection.influx, this.#config, this.#telemetry, label);
+        const made = await ensureBucket(influx, this.#config, this.#telemetry, label);
         if (!made.ok) throw thrown;
-        await post(connection.influx, org, bucketName(bucket, label), texts);
+        await post(influx, org, bucketName(bucket, label), texts);
       } finally {
         this.#telemetry.storeSeconds.observe((this.#clock.monotonicMs() - startMs) / 1_000);
       }
@@ -223,17 +217,16 @@ class InfluxStore implements Store {
   /** Runs statements; answers the first column of what came back (the tag keys, or nothing). */
   async #statement(bucket: string, text: string, signal?: AbortSignal): Promise<Outcome<string[]>> {
     if (signal?.aborted) return stoppedDeleting;
-    const connection = this.#connection;
+    const database = { influx: this.#connection.queries, bucket, timeoutMs: this.#config.timeoutMs };
     const asked = this.#gate.run(async (): Promise<Outcome<string[]>> => {
       if (this.#closed || signal?.aborted) return stoppedDeleting;
       const values: string[] = [];
       try {
-        for await (const answer of ask(connection.influx, bucket, text, this.#config.timeoutMs)) {
+        for await (const answer of ask(database, text)) {
           for (const [value] of answer.values) values.push(String(value));
         }
         return succeed(values);
       } catch (thrown) {
-        this.#drop(connection, thrown);
         return this.#failed(thrown, bucket);
       }
     });
@@ -243,46 +236,21 @@ class InfluxStore implements Store {
   }
 
   async *#read(query: RowQuery, label: string, measurement: string): AsyncGenerator<Row> {
+    const { url, timeoutMs } = this.#config;
     const window = windowOf(query.window);
     if (window === null) return;
     const bucket = bucketName(this.#config.bucket, label);
-    const { timeoutMs } = this.#config;
-    const influx = this.#connection.influx;
     try {
-      const slices = readSlices(query, window, {
-        async rows(fromMs, toMs, maxRows) {
-          const statement = selectRows({ ...query, fromMs, toMs }, measurement);
-          const rows: Row[] = [];
-          for await (const answer of ask(influx, bucket, statement, timeoutMs)) {
-            rows.push(...rowsOf(answer, query.stream));
-            if (rows.length > maxRows) return null;
-          }
-          return rows;
-        },
-        async edge(fromMs, toMs, edge) {
-          const statement = selectEdge({ ...query, fromMs, toMs }, measurement, edge);
-          let timeMs: number | null = null;
-          for await (const answer of ask(influx, bucket, statement, timeoutMs)) timeMs = Number(answer.values[0]?.[0]);
-          return timeMs;
-        },
-      });
-      for await (const rows of slices) yield* rows;
+      yield* readRows({ influx: this.#connection.queries, bucket, measurement, timeoutMs }, query, window);
     } catch (thrown) {
-      throw new ReadFailed(classify(thrown, `InfluxDB at ${this.#config.url}, bucket ${bucket}`).failure);
+      throw new ReadFailed(classify(thrown, `InfluxDB at ${url}, bucket ${bucket}`).failure);
     }
-  }
-
-  /** After a timeout the old sockets hang: they are closed, and later requests use new ones. */
-  #drop(connection: Connection, thrown: unknown): void {
-    if (!(thrown instanceof RequestTimedOutError) || this.#connection !== connection || this.#closed) return;
-    this.#connection = connect(this.#config);
-    connection.agent.destroy();
   }
 
   #failed(thrown: unknown, bucket: string): ReturnType<typeof fail> {
     if (thrown instanceof Stopped) return stoppedWriting;
     const failed = classify(thrown, `InfluxDB at ${this.#config.url}, bucket ${bucket}`);
-    if (failed.failure.code === 'STORE_UNREACHABLE') this.#doubts++;
+    if (failed.failure.retryable) this.#doubts++;
     return failed;
   }
 
@@ -307,11 +275,10 @@ class Stopped extends Error {}
 const stoppedWriting = fail('STOPPED', 'asked to stop before all rows were sent', { retryable: true });
 const stoppedDeleting = fail('STOPPED', 'asked to stop before the rows were replaced', { retryable: true });
 
-function connect(config: InfluxConfig): Connection {
-  const Agent = config.url.startsWith('https:') ? HttpsAgent : HttpAgent;
-  const agent = new Agent({ keepAlive: true });
-  const { url, token, timeoutMs } = config;
-  return { agent, influx: new InfluxDB({ url, token, timeout: timeoutMs, transportOptions: { agent } }) };
+/** Which of two failures the caller has to know. */
+function graver(one: Failure | null, other: Failure): Failure {
+  if (one === null || one.code === 'STOPPED') return other;
+  return one.retryable && !other.retryable ? other : one;
 }
 
 function isMissing(thrown: unknown): boolean {

@@ -6,17 +6,7 @@
 import { type InfluxDB, RequestTimedOutError } from '@influxdata/influxdb-client';
 import type { Row, RowQuery } from '../row.ts';
 import { compareText } from './order.ts';
-import {
-  decodeRow,
-  decodeSeries,
-  escapeText,
-  FIELDS,
-  INTEGER_FIELDS,
-  measurementOf,
-  type StoredTags,
-  storedTags,
-  tagKey,
-} from './point.ts';
+import { escapeText, FIELDS, INTEGER_FIELDS, measurementOf, storedTags, tagKey } from './point.ts';
 
 /** Values in one chunk of an answer, so that neither side holds more than this at once. */
 const CHUNK_ROWS = 2_000;
@@ -26,22 +16,24 @@ export class StatementFailed extends Error {
   override name = 'StatementFailed';
 }
 
+export interface Database {
+  /** Without a timeout of its own, which would also count while nobody reads. */
+  readonly influx: InfluxDB;
+  readonly bucket: string;
+  readonly timeoutMs: number;
+}
+
 /**
  * Sends statements, joined by `;`, and yields their answers in chunks. Throws StatementFailed, or what the client throws.
- * The client does not notice an answer that stops in the middle, so the wait for each chunk has a limit here.
+ * The wait for each chunk has a limit; a pause of the reader has none.
  */
-export async function* ask(
-  influx: InfluxDB,
-  database: string,
-  statements: string,
-  timeoutMs: number,
-): AsyncGenerator<Answer> {
-  const path = `/query?db=${encodeURIComponent(database)}&epoch=ms&chunked=true&chunk_size=${CHUNK_ROWS}`;
+export async function* ask(where: Database, statements: string): AsyncGenerator<Answer> {
+  const path = `/query?db=${encodeURIComponent(where.bucket)}&epoch=ms&chunked=true&chunk_size=${CHUNK_ROWS}`;
   const body = `q=${encodeURIComponent(statements)}`;
   const headers = { 'content-type': 'application/x-www-form-urlencoded', accept: 'application/json' };
   const cut = new AbortController();
-  const chunks = influx.transport.iterate(path, body, { method: 'POST', headers, signal: cut.signal });
-  for await (const line of linesOf(withLimit(chunks, timeoutMs, cut))) {
+  const chunks = where.influx.transport.iterate(path, body, { method: 'POST', headers, signal: cut.signal });
+  for await (const line of linesOf(withLimit(chunks, where.timeoutMs, cut))) {
     const parsed = JSON.parse(line) as { error?: string; results?: { error?: string; series?: Answer[] }[] };
     if (parsed.error !== undefined) throw new StatementFailed(parsed.error);
     for (const result of parsed.results ?? []) {
@@ -52,9 +44,8 @@ export async function* ask(
 }
 
 export interface Answer {
-  readonly tags?: StoredTags;
+  /** For rows: time, FIELDS in their order, then the keys of tags. */
   readonly columns: readonly string[];
-  /** For rows: time, then the fields in the order of FIELDS. */
   readonly values: readonly (readonly (number | string | null)[])[];
 }
 
@@ -74,6 +65,7 @@ async function* withLimit(
   } catch (thrown) {
     throw cut.signal.aborted ? new RequestTimedOutError() : thrown;
   } finally {
+    // Closes the socket when there is more to come that nobody wants.
     await chunks.return?.();
   }
 }
@@ -99,15 +91,14 @@ async function* linesOf(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<strin
 
 const SELECTED = FIELDS.map((field) => `"${field}"::${INTEGER_FIELDS.has(field) ? 'integer' : 'float'}`).join(',');
 
-/** The rows of [fromMs, toMs) that match, in no particular order. */
+/** The rows of [fromMs, toMs) that match, by time; those of one time in no particular order. */
 export function selectRows(query: RowQuery, measurement: string): string {
-  return `SELECT ${SELECTED} FROM ${identifier(measurementOf(measurement))} WHERE ${conditions(query)} GROUP BY *`;
+  return `SELECT ${SELECTED},*::tag FROM ${identifier(measurementOf(measurement))} WHERE ${conditions(query)}`;
 }
 
-/** The time of the oldest or newest row that matches. */
-export function selectEdge(query: RowQuery, measurement: string, edge: 'oldest' | 'newest'): string {
-  const order = edge === 'oldest' ? 'ASC' : 'DESC';
-  return `SELECT "count"::integer FROM ${identifier(measurementOf(measurement))} WHERE ${conditions(query)} ORDER BY time ${order} LIMIT 1`;
+/** The times of the oldest or newest rows that match. */
+export function selectTimes(query: RowQuery, measurement: string, order: 'ASC' | 'DESC', limit: number): string {
+  return `SELECT "count"::integer FROM ${identifier(measurementOf(measurement))} WHERE ${conditions(query)} ORDER BY time ${order} LIMIT ${limit}`;
 }
 
 function conditions(query: RowQuery): string {
@@ -145,14 +136,4 @@ function equals([key, value]: [string, string]): string {
 
 function identifier(name: string): string {
   return `"${name.replace(/[\\"]/g, '\\$&')}"`;
-}
-
-/** Turns answers of `selectRows` into rows. Points that are not ours are left out. */
-export function* rowsOf(answer: Answer, stream: string): Generator<Row> {
-  const series = decodeSeries(answer.tags ?? {});
-  if (series === null) return;
-  for (const [startMs, ...values] of answer.values) {
-    const row = typeof startMs === 'number' ? decodeRow(stream, series, startMs, values as (number | null)[]) : null;
-    if (row !== null) yield row;
-  }
 }

@@ -4,7 +4,8 @@
  * has one behind it is damage: it is passed over and counted; the rows of all other blocks are read.
  */
 import { type FileHandle, open } from 'node:fs/promises';
-import { type BlockHead, decodeHead, HEADER_BYTES, headLength, MAGIC, type Series } from './block.ts';
+import { type BlockHead, decodeHead, HEADER_BYTES, headLength, MAGIC } from './block.ts';
+import type { Series } from './rowcodec.ts';
 
 /** How files are opened; tests put a failing disk behind it. */
 export type OpenFile = (path: string, flags: string) => Promise<FileHandle>;

@@ -8,6 +8,8 @@ interface Order {
   readonly connections: number;
   readonly inFlight: number;
   readonly seconds: number;
+  /** Subscribers of everything. */
+  readonly watchers: number;
 }
 
 const PAYLOAD = Buffer.from(
@@ -70,7 +72,15 @@ function publisher(order: Order, name: number): Socket {
   return socket;
 }
 
+function watcher(port: number, name: number): void {
+  const socket = connect({ port, host: '127.0.0.1' });
+  socket.write(generate(connectPacket({ clientId: `watcher-${name}` })));
+  socket.write(generate({ cmd: 'subscribe', messageId: 1, subscriptions: [{ topic: '#', qos: 0 }] }));
+  socket.resume();
+}
+
 process.once('message', async (order: Order) => {
+  for (let i = 0; i < order.watchers; i++) watcher(order.port, i);
   for (let i = 0; i < order.connections; i++) publisher(order, i);
   await new Promise((resolve) => setTimeout(resolve, WARM_MS));
   process.send!('warm');

@@ -53,7 +53,8 @@ describe('A gateway whose Kafka', function () {
     gateway = null;
     load = null;
   });
-  afterEach(async () => {
+  afterEach(async function () {
+    if (this.currentTest?.state === 'failed') console.log(gateway?.log());
     if (server && !server.running()) await server.restart();
     await gateway?.end('SIGKILL');
     await load?.end(ledger).catch(() => {});
@@ -202,6 +203,7 @@ describe('A gateway whose Kafka', function () {
     });
     await client.until('puback', payloads.length);
     await drained(running);
+    console.log((await side.records('deadletters')).map((r)=>[r.offset,r.receivedMs,r.key,Buffer.from(r.value).length]));
     const letters = (await side.records('deadletters')).map(
       ({ value }) => decodeRefusal(Buffer.from(value).toString())!,
     );

@@ -110,6 +110,24 @@ describe('acknowledging', () => {
       assert.deepEqual(client.acknowledged(), [1]);
     });
 
+    it('whose completion fails in the broker does not disturb who settles it', async () => {
+      await start({
+        retain: (topic) => {
+          if (topic === 'bad') throw new Error('a bug');
+          return false;
+        },
+      });
+      const [bad, good] = [await harness.connected(), await harness.connected()];
+      bad.publish('bad', '1', 1, 1);
+      await arrived(1);
+      good.publish('good', '1', 1, 1);
+      await arrived(2);
+      for (const { settle } of harness.arrived) settle(ACCEPTED);
+      await good.until('puback');
+      await bad.untilClosed();
+      assert.equal(harness.broker.stats().pending, 0);
+    });
+
     it('on which the pipeline throws is not acknowledged, and the process lives', async () => {
       await start({
         answer: () => {
@@ -143,6 +161,19 @@ describe('acknowledging', () => {
       await again.until('puback', 3);
       assert.deepEqual(again.acknowledged(), [2, 3, 4]);
       assert.equal(await harness.counter('millrace_turned_away_total', { reason: 'failed' }), 1);
+    });
+
+    it('closes the connection also when one behind it may not be made', async () => {
+      await start();
+      const client = await harness.connected();
+      client.publish('a', '1', 1, 1);
+      client.publish('$SYS/x', '2', 1, 2);
+      await arrived(1);
+      await new Promise((resolve) => setTimeout(resolve, 30));
+      assert.equal(client.closed, false);
+      harness.arrived[0]!.settle(FAILED);
+      await client.untilClosed();
+      assert.deepEqual(client.acknowledged(), []);
     });
 
     it('stops the reading of its client until then, which spreads the storm', async () => {

@@ -244,6 +244,39 @@ describe('authentication', () => {
       await stays.untilClosed();
     });
 
+    it('ends the subscriptions that the new rules do not allow, those of sessions too', async () => {
+      const allow = (filter: string): void =>
+        writeFileSync(
+          file,
+          `users:\n  pump-17: { password: "${hashes['pump-17']}", publish: ["a/#"], subscribe: ["${filter}"] }\n`,
+        );
+      allow('a/#');
+      await start();
+      const client = await login('pump-17', 'secret-17', { clean: false });
+      await client.subscribe('a/+', 1);
+      const away = await login('pump-17', 'secret-17', { clean: false, clientId: 'away' });
+      await away.subscribe('a/+', 1);
+      away.end();
+      await eventually(() => harness.broker.stats().connections === 1, 'it to leave');
+      client.publish('a/b', 'allowed', 1, 1);
+      await client.until('publish');
+      allow('b/#');
+      assert.ok(harness.broker.reload().ok);
+      client.publish('a/b', 'not allowed any more', 1, 2);
+      await client.until('puback', 2);
+      await client.ping();
+      await client.ping();
+      assert.equal(client.of('publish').length, 1);
+      const back = await login('pump-17', 'secret-17', { clean: false, clientId: 'away' });
+      await back.ping();
+      client.publish('a/b', 'nor now', 1, 3);
+      await client.until('puback', 3);
+      await back.ping();
+      await back.ping();
+      assert.ok(!back.of('publish').some(({ payload }) => payload.toString() === 'nor now'));
+      assert.equal(harness.broker.stats().sessions, 0);
+    });
+
     it('with a mistake changes nothing and says what it is', async () => {
       write(['pump-17']);
       await start();

@@ -308,6 +308,20 @@ describe('forward', () => {
       assert.ok(kafka.requests.length < 60, `${kafka.requests.length} requests`);
     });
 
+    it('never makes a dead letter be stored twice: they share no request with what may be refused', async () => {
+      refusing((record) => record.kind === 'reading' && record.value.byteLength > 1_000);
+      const large = 'x'.repeat(2_000);
+      const values = Array.from({ length: 60 }, (_, i) => JSON.stringify({ number: i, pad: i % 7 === 3 ? large : '' }));
+      spool.append(values.map((value, i) => reading(keys[i % 3]!, i, value)));
+      spool.append([refusal]);
+      await start();
+      await time.pass(10_000);
+      assert.equal(forward.progress(), 61);
+      assert.equal(stored('t.deadletters/0').length, 9 + 1);
+      const mixed = kafka.requests.filter((parts) => new Set(parts.map(({ topic }) => topic.name)).size > 1);
+      assert.deepEqual(mixed, []);
+    });
+
     it('keeps progress until its dead letter is stored', async () => {
       const deadLetters = isPartition('t.deadletters/0');
       kafka.fate = (parts) => {

@@ -5,7 +5,7 @@ import type { Damage } from '../../src/journal/damage.ts';
 import { FrameWalk } from '../../src/journal/frame-walk.ts';
 import { SEGMENT_HEAD_BYTES } from '../../src/journal/segment.ts';
 import { MemoryDisk } from './memory-disk.ts';
-import { append, FOLDER, numberOf, opened, readEverything, readerOf, recordsOf } from './spool-fixture.ts';
+import { append, commitAs, FOLDER, numberOf, opened, readEverything, readerOf, recordsOf } from './spool-fixture.ts';
 
 interface Place {
   readonly path: string;
@@ -231,6 +231,21 @@ describe('damage in the spool', function () {
     assert.deepEqual(
       lost(found.reported),
       places.filter(gone).map(({ number }) => number),
+    );
+  });
+
+  it('begins behind a checkpoint whose records are gone, and says that they are', async () => {
+    const { places, paths, disk: original } = written.crashed;
+    const disk = original.copy();
+    await commitAs(readerOf({ files: disk.restart() }), 'rollup', RECORDS);
+    const path = paths.at(-1)!;
+    const inFile = places.filter((place) => place.path === path);
+    disk.replace(path, disk.content(path).subarray(0, inFile[2]!.from));
+    const found = await reopen(disk);
+    assert.equal(found.nextNumber, RECORDS);
+    assert.deepEqual(
+      lost(found.atStart),
+      inFile.slice(2).map(({ number }) => number),
     );
   });
 

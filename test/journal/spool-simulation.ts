@@ -10,6 +10,7 @@ import { openSpool, type Spool } from '../../src/journal/spool.ts';
 import { openSpoolReader, type SpoolReader } from '../../src/journal/spool-reader.ts';
 import type { LogConsumer, LogRecord, StoredRecord } from '../../src/log.ts';
 import { silentTelemetry } from '../../src/telemetry.ts';
+import { Random } from '../support/random.ts';
 import { until } from '../support/until.ts';
 import { type Fault, MemoryDisk, type Operation } from './memory-disk.ts';
 
@@ -37,10 +38,13 @@ const MAX_BYTES = 40_000;
 const START_MS = 1_700_000_000_000;
 const telemetry = silentTelemetry();
 
+const OFTEN: readonly Operation[] = ['write', 'datasync'];
+const RARE: readonly Operation[] = ['open', 'rename', 'syncFolder', 'truncate'];
+
 /** Calls that are made often meet their fault a little later than those that are rare. */
 const faultStep: fc.Arbitrary<Step> = fc
   .record({
-    operation: fc.constantFrom<Operation>('write', 'datasync', 'datasync', 'open', 'rename', 'syncFolder', 'truncate'),
+    operation: fc.constantFrom<Operation>(...RARE, ...OFTEN, ...OFTEN, ...OFTEN),
     after: fc.nat(3),
     fault: fc.constantFrom<Fault>(
       { error: 'EIO' },
@@ -54,7 +58,7 @@ const faultStep: fc.Arbitrary<Step> = fc
   .map(({ operation, after, fault }) => ({
     do: 'fault',
     operation,
-    after: operation === 'write' || operation === 'datasync' ? after : 0,
+    after: OFTEN.includes(operation) ? after : 0,
     fault,
   }));
 
@@ -108,7 +112,8 @@ class Simulation {
   #checkpoints = new Set([0]);
 
   constructor(seed: number, twist: (files: Files) => Files) {
-    this.disk = new MemoryDisk(randomFrom(seed));
+    const random = new Random(seed);
+    this.disk = new MemoryDisk(() => random.next());
     this.#twist = twist;
     this.disk.plan = (operation) => {
       const index = this.#armed.findIndex((armed) => armed.operation === operation && armed.after-- === 0);
@@ -332,15 +337,4 @@ function numberOf({ value }: StoredRecord): number {
 
 function plain({ offset, kind, key, receivedMs, stream, topic, value }: StoredRecord): StoredRecord {
   return { offset, kind, key, receivedMs, stream, topic, value: Uint8Array.from(value) };
-}
-
-/** mulberry32 */
-export function randomFrom(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import type { StoredRecord } from '../../src/log.ts';
 import { decodeCheckpoint } from '../../src/rollup/checkpoint.ts';
-import { Engine, type EngineOptions, type Restore } from '../../src/rollup/engine.ts';
+import { Engine, type EngineOptions } from '../../src/rollup/engine.ts';
 import { decodeLate } from '../../src/rollup/late.ts';
+import type { Restore } from '../../src/rollup/restore.ts';
 import type { Row } from '../../src/row.ts';
 import { makeStream, readingRecord, tickRecord } from '../support/readings.ts';
 import { differences, rowKey, truthOf } from '../support/simulation-oracle.ts';
@@ -195,13 +196,14 @@ describe('the rollup engine', () => {
           json,
         ),
         ...[{ values: { v: '7' } }, { values: { v: null } }, { values: { v: 1e-200 } }, { tags: null }].map(json),
+        json({ time: T + 86_460_001 }),
         json({ stream: 'unheard-of' }),
         json({ values: { v: -0 } }),
         tick(T + 100_000),
       ),
     );
     const stats = engine.stats();
-    assert.equal(stats.unreadable, 14);
+    assert.equal(stats.unreadable, 15);
     assert.equal(stats.unknownStream, 1);
     const [row] = engine.take().rows;
     assert.equal(row!.count, 1);

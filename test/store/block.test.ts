@@ -10,7 +10,7 @@ import {
   headLength,
   seriesText,
 } from '../../src/store/block.ts';
-import { spansOf } from '../../src/store/filereader.ts';
+import { spansOf } from '../../src/store/session.ts';
 import { makeRow, rowArbitrary, T0 } from '../support/rows.ts';
 
 const WINDOW = { label: '10s', sizeMs: 10_000 };

@@ -228,7 +228,8 @@ describe('the InfluxDB store when the server misbehaves', () => {
 
   it('sends nothing more of a large write after a failure', async () => {
     server.answer = reply(503, { message: 'busy' });
-    assert.equal((await store.write(rows(8_000))).ok, false);
+    const outcome = await store.write(rows(8_000));
+    assert(!outcome.ok && outcome.failure.code === 'STORE_BUSY', JSON.stringify(outcome));
     // Two were under way, and each may have let one more pass.
     assert(server.requests <= 4, `${server.requests} requests`);
   });

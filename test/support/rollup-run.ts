@@ -1,15 +1,9 @@
 /** What tests of the whole rollup share: processes on one set of rules, what they have made durable, and the judgement. */
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import type { Delivery } from './deliveries.ts';
-import { type GatewayOptions, type GatewayProcess, startGateway } from './gateway-process.ts';
+import type { GatewayProcess } from './gateway-process.ts';
 import { judge, lengths, type Rules, type Verdict } from './ledger-oracle.ts';
-
-/** A module for `preload`: the wall clock of the process is `setClock`'s. */
-export const STEP_CLOCK = fileURLToPath(new URL('step-clock.mjs', import.meta.url));
 
 export interface RunRules extends Rules {
   readonly disorderMs: number;
@@ -43,30 +37,16 @@ export function yamlOf(rules: RunRules, more = ''): string {
   ].join('\n');
 }
 
-/** A process whose wall clock `ahead` sets. */
-export async function startClocked(options: GatewayOptions): Promise<GatewayProcess & { ahead(ms: number): void }> {
-  const file = join(options.folder, '..', `clock-${options.folder.split('/').at(-1)}`);
-  writeFileSync(file, '0');
-  const env = { ...options.env, MILLRACE_TEST_CLOCK: file };
-  const gateway = await startGateway({ preload: STEP_CLOCK, ...options, env });
-  return {
-    ...gateway,
-    ahead: (ms) => {
-      writeFileSync(file, String(ms));
-      gateway.child.kill('SIGUSR2');
-    },
-  };
-}
-
-/** How far ahead the clock must be for every window of these rules that is open now to close. */
-export function closingAll(rules: RunRules, lastEventMs = Date.now()): number {
+/** The clock at which every window that holds something of before `lastMs` is closed: their last end, and that clock. */
+export function allClosed(rules: RunRules, lastMs: number): { readonly endMs: number; readonly clockMs: number } {
   const ends = rules.streams.flatMap((stream) =>
     stream.windows.map((window) => {
       const { sizeMs, everyMs } = lengths(window);
-      return Math.floor(lastEventMs / everyMs) * everyMs + sizeMs;
+      return Math.floor(lastMs / everyMs) * everyMs + sizeMs;
     }),
   );
-  return Math.max(...ends) + rules.graceMs + rules.disorderMs - Date.now() + 1_000;
+  const endMs = Math.max(...ends);
+  return { endMs, clockMs: endMs + rules.graceMs + rules.disorderMs };
 }
 
 /** Every row of every window of these rules, as the process's HTTP API gives them. */

@@ -3,7 +3,8 @@ import type { Clock } from '../../src/clock.ts';
 import type { Checkpoint, LogRecord, StoredRecord } from '../../src/log.ts';
 import { decodeReading, encodeReading } from '../../src/reading.ts';
 import { decodeCheckpoint, encodeCheckpoint, type Progress } from '../../src/rollup/checkpoint.ts';
-import { Engine, type EngineOptions, type Restore, type Taken } from '../../src/rollup/engine.ts';
+import { Engine, type EngineOptions, type Taken } from '../../src/rollup/engine.ts';
+import type { Restore } from '../../src/rollup/restore.ts';
 import type { Row } from '../../src/row.ts';
 import type { Mutant } from './simulation.ts';
 

@@ -41,7 +41,7 @@ interface Sent {
 export function makeWorkload(seed: number, options: { shape: ShapeName; partitions?: number }): Workload {
   const random = new Random(seed);
   const { partitions = 2 } = options;
-  const durationMs = random.integer(5, 7) * 60_000;
+  const durationMs = random.integer(270, 360) * 1_000;
   const shape = SHAPES[options.shape];
   return {
     streams: simulatedStreams(),

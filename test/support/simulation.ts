@@ -20,8 +20,9 @@ import type {
   StoredRecord,
 } from '../../src/log.ts';
 import { decodeCheckpoint } from '../../src/rollup/checkpoint.ts';
-import { Engine, type EngineOptions, type Restore } from '../../src/rollup/engine.ts';
+import { Engine, type EngineOptions } from '../../src/rollup/engine.ts';
 import { decodeLate } from '../../src/rollup/late.ts';
+import type { Restore } from '../../src/rollup/restore.ts';
 import { type Rollup, startRollup } from '../../src/rollup/run.ts';
 import type { Row } from '../../src/row.ts';
 import { silentTelemetry } from '../../src/telemetry.ts';
