@@ -4,11 +4,11 @@
  * has a session under it: another user would else throw the device off, or read its messages.
  */
 import { randomUUID } from 'node:crypto';
-import type { AuthenticateError, ConnectPacket } from 'aedes';
+import type { AuthenticateError, Client, ConnectPacket } from 'aedes';
 import type { MqttLimits } from '../config.ts';
 import { bindAccess } from './access.ts';
 import { type Authenticator, CONNACK, type ConnackCode, type Identity } from './authenticate.ts';
-import type { Connection } from './connection.ts';
+import { type Connection, connectionOf } from './connection.ts';
 import type { Rates } from './pending.ts';
 import type { Sessions } from './session.ts';
 import { isReserved } from './topic.ts';
@@ -38,35 +38,24 @@ export class Admission {
     this.#options = options;
   }
 
-  /** A text: the CONNECT breaks the standard and gets no answer. Fills in what the client left to us. */
-  preConnect(connection: Connection, packet: ConnectPacket): string | null {
-    const { limits, limitReached } = this.#options;
-    const problem = connectProblem(packet, limits.topicLevels);
-    if (problem !== null) return problem;
-    if (packet.clientId === '') {
-      if (packet.clean && packet.protocolVersion !== 3) packet.clientId = `anonymous-${randomUUID()}`;
-      else connection.refusal = { code: CONNACK.identifierRejected, reason: 'an empty client id [MQTT-3.1.3-8]' };
-    } else if (Buffer.byteLength(packet.clientId) > limits.clientIdLength) {
-      limitReached('client_id_length');
-      connection.refusal = { code: CONNACK.identifierRejected, reason: 'the client id is too long [MQTT-3.1.3-9]' };
-    }
-    const keepaliveMaxS = Math.max(1, Math.floor(limits.keepaliveMaxMs / 1000));
-    if (!packet.keepalive || packet.keepalive > keepaliveMaxS) {
-      // 3.1.1 has no answer for it; a server may disconnect who is silent at any time
-      limitReached('keepalive');
-      packet.keepalive = keepaliveMaxS;
-    }
-    connection.id = packet.clientId;
-    connection.will = packet.will ?? null;
-    return null;
-  }
+  /** aedes' hook. */
+  readonly preConnect = (
+    client: Client,
+    packet: ConnectPacket,
+    callback: (error: Error | null, success: boolean) => void,
+  ): void => {
+    const problem = this.#prepare(connectionOf(client)!, packet);
+    callback(problem === null ? null : new Error(problem), problem === null);
+  };
 
-  authenticate(
-    connection: Connection,
+  /** aedes' hook. */
+  readonly authenticate = (
+    client: Client,
     username: string | undefined,
     password: Uint8Array | undefined,
     callback: (error: AuthenticateError | null, success: boolean | null) => void,
-  ): void {
+  ): void => {
+    const connection = connectionOf(client)!;
     const refuse = ({ code, reason }: Refusal): void => {
       this.#options.turnedAway(connection, reason);
       callback(Object.assign(new Error(reason), { returnCode: code as number }), false);
@@ -82,7 +71,7 @@ export class Admission {
       if (connection.refusal) refuse(connection.refusal);
       else callback(null, true);
     });
-  }
+  };
 
   /** The rules may have changed. Answers the connections of those who would not be let in any more. */
   review(): Connection[] {
@@ -103,6 +92,29 @@ export class Admission {
   left(connection: Connection): void {
     if (connection.rateName !== null) this.#options.rates.leave(connection.rateName);
     if (this.#named.get(connection.id) === connection) this.#named.delete(connection.id);
+  }
+
+  /** A text: the CONNECT breaks the standard and gets no answer. Fills in what the client left to us. */
+  #prepare(connection: Connection, packet: ConnectPacket): string | null {
+    const { limits, limitReached } = this.#options;
+    const problem = connectProblem(packet, limits.topicLevels);
+    if (problem !== null) return problem;
+    if (packet.clientId === '') {
+      if (packet.clean && packet.protocolVersion !== 3) packet.clientId = `anonymous-${randomUUID()}`;
+      else connection.refusal = { code: CONNACK.identifierRejected, reason: 'an empty client id [MQTT-3.1.3-8]' };
+    } else if (Buffer.byteLength(packet.clientId) > limits.clientIdLength) {
+      limitReached('client_id_length');
+      connection.refusal = { code: CONNACK.identifierRejected, reason: 'the client id is too long [MQTT-3.1.3-9]' };
+    }
+    const keepaliveMaxS = Math.max(1, Math.floor(limits.keepaliveMaxMs / 1000));
+    if (!packet.keepalive || packet.keepalive > keepaliveMaxS) {
+      // 3.1.1 has no answer for it; a server may disconnect who is silent at any time
+      limitReached('keepalive');
+      packet.keepalive = keepaliveMaxS;
+    }
+    connection.id = packet.clientId;
+    connection.will = packet.will ?? null;
+    return null;
   }
 
   /** The client is who it says; whether it may be here under this client id and with this will. */

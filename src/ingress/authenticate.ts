@@ -12,7 +12,7 @@ import type { Clock } from '../clock.ts';
 import type { Telemetry } from '../telemetry.ts';
 import { type AccessRules, NOTHING } from './access.ts';
 import { verifyPassword } from './password.ts';
-import type { Users } from './users.ts';
+import { NO_USERS, type Users } from './users.ts';
 
 export interface Login {
   readonly username: string | undefined;
@@ -93,7 +93,9 @@ export class Authenticator {
   /** Null: there is a user name and a password, and the password has to be hashed to know. */
   #decideAtOnce({ certificateName, username, password }: Login): Decision | null {
     if (certificateName !== null) return this.#byCertificate(certificateName);
-    if (username === undefined || (username === '' && password === undefined)) return this.#byNothing();
+    const unnamed = username === undefined || (username === '' && password === undefined);
+    // without a users file a name is only talk
+    if (unnamed || (this.#users === NO_USERS && this.#anonymous)) return this.#byNothing();
     if (password === undefined || password.length > MAX_PASSWORD_BYTES) return badCredentials(username);
     const known = this.#users.named.get(username);
     if (!known?.password || !this.#isVerified(username, known.password, password)) return null;

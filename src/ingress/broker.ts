@@ -147,12 +147,8 @@ class MqttGateway implements Broker {
       drainTimeout: limits.drainTimeoutMs,
       maxClientsIdLength: limits.clientIdLength,
       persistence: this.#sessions,
-      preConnect: (client, packet, callback) => {
-        const problem = this.#admission.preConnect(connectionOf(client)!, packet);
-        callback(problem === null ? null : new Error(problem), problem === null);
-      },
-      authenticate: (client, username, password, callback) =>
-        this.#admission.authenticate(connectionOf(client)!, username, password, callback),
+      preConnect: this.#admission.preConnect,
+      authenticate: this.#admission.authenticate,
       authorizePublish: this.#acknowledger.authorizePublish,
       authorizeSubscribe: this.#subscriptions.authorizeSubscribe,
       authorizeForward: this.#forwarder.authorizeForward,

@@ -24,9 +24,9 @@ export function detachDelivery(aedes: Aedes): void {
   };
 }
 
-const FORWARDS_PER_SECOND = 20_000;
+const FORWARDS_PER_SECOND = 10_000;
 /** Each subscriber has this part of it for itself besides, whatever the others get. */
-const OWN_PART = 1 / 40;
+const OWN_PART = 1 / 20;
 const SLICE_MS = 100;
 
 export class Forwarder {

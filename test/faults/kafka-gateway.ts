@@ -96,7 +96,7 @@ export function acknowledged(gateway: GatewayProcess): Promise<number> {
 }
 
 /** Kafka has all that the spool has: nothing but a tick waits. */
-export async function drained(gateway: GatewayProcess, withinMs = 60_000): Promise<void> {
+export async function drained(gateway: GatewayProcess, withinMs = 180_000): Promise<void> {
   // twice, because the figure is looked at once a second
   for (let seen = 0; seen < 2; seen++) {
     await until(

@@ -203,7 +203,6 @@ describe('A gateway whose Kafka', function () {
     });
     await client.until('puback', payloads.length);
     await drained(running);
-    console.log((await side.records('deadletters')).map((r)=>[r.offset,r.receivedMs,r.key,Buffer.from(r.value).length]));
     const letters = (await side.records('deadletters')).map(
       ({ value }) => decodeRefusal(Buffer.from(value).toString())!,
     );

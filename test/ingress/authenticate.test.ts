@@ -83,6 +83,11 @@ describe('authentication', () => {
     assert.deepEqual(client.acknowledged(), [1]);
   });
 
+  it('does not ask for a password where anyone may connect and there are no users', async () => {
+    harness = await startHarness({ auth: { anonymous: true, users: null } });
+    assert.equal(code(await login('anyone', 'anything')), 0);
+  });
+
   it('recognises a password that was right at once, without hashing it again', async () => {
     write(['pump-17']);
     await start();

@@ -1,5 +1,6 @@
 /** What MQTT 3.1.1 demands of a server, clause by clause, where a codec or a broker is easily more lenient. */
 import assert from 'node:assert/strict';
+import fc from 'fast-check';
 import { generate } from 'mqtt-packet';
 import { connectPacket, eventually, RawClient } from '../support/mqtt-raw.ts';
 import { type Harness, startHarness } from './harness.ts';
@@ -310,6 +311,49 @@ describe('the protocol', () => {
       await client.until('publish');
       assert.deepEqual(client.acknowledged(), [8]);
     });
+  });
+
+  it('survives any bytes: a good client is served on, nothing stays pending', async function () {
+    this.timeout(60_000);
+    const good = await harness.connected({ clientId: 'good' });
+    const valid = [
+      generate(
+        connectPacket({ clientId: 'fuzz', will: { topic: 'w', payload: Buffer.from('w'), qos: 1, retain: true } }),
+      ),
+      generate(connectPacket({ clientId: 'fuzz', clean: false, username: 'u', password: Buffer.from('p') })),
+      packet(0x82, 0, 7, text('a/#'), 1),
+      packet(0xa2, 0, 8, text('a/#')),
+      packet(0x33, text('a/b'), 0, 9, Buffer.from('x')),
+      packet(0x35, text('a/b'), 0, 10, Buffer.from('y')),
+      packet(0x30, text('a/b'), Buffer.from('z')),
+      packet(0x62, 0, 10),
+      packet(0x40, 0, 1),
+      packet(0xc0),
+      packet(0xe0),
+    ];
+    const mutated = fc
+      .record({
+        picks: fc.array(fc.nat(valid.length - 1), { minLength: 1, maxLength: 12 }),
+        changes: fc.array(fc.tuple(fc.nat(300), fc.nat(255)), { maxLength: 3 }),
+        connects: fc.boolean(),
+      })
+      .map(({ picks, changes, connects }) => {
+        const bytes = Buffer.concat([...(connects ? [valid[0]!] : []), ...picks.map((pick) => valid[pick]!)]);
+        for (const [at, value] of changes) bytes[at % bytes.length] = value;
+        return bytes;
+      });
+    for (const bytes of fc.sample(mutated, 300)) {
+      const client = await RawClient.open(harness.port);
+      client.write(bytes);
+      client.stream.end();
+      await client.untilClosed();
+    }
+    good.publish('a/b', 'still here');
+    await good.until('puback');
+    await eventually(() => harness.broker.stats().pending === 0, 'nothing pending');
+    await eventually(() => harness.broker.stats().pendingBytes === 0, 'no bytes pending');
+    good.end();
+    await eventually(() => harness.broker.stats().connections === 0, 'nobody to be connected');
   });
 
   it('leaves the other clients connected through all of this', async () => {
