@@ -108,8 +108,11 @@ export function headLength(header: Buffer): number | null {
   return headBytes >= HEADER_BYTES && headBytes <= MAX_HEAD_BYTES ? headBytes : null;
 }
 
-/** Null when the bytes are not exactly a whole, undamaged head. */
-export function decodeHead(bytes: Buffer): BlockHead | null {
+/**
+ * Null when the bytes are not exactly a whole, undamaged head. `known` has series by their text, from other files; new ones
+ * are added to it, so that each is decoded and kept once.
+ */
+export function decodeHead(bytes: Buffer, known: Map<string, Series> = new Map()): BlockHead | null {
   const headBytes = headLength(bytes);
   if (headBytes !== bytes.length || crc32(bytes.subarray(8)) !== bytes.readUInt32LE(4)) return null;
   const newSeries: Series[] = [];
@@ -117,8 +120,13 @@ export function decodeHead(bytes: Buffer): BlockHead | null {
   for (let i = bytes.readUInt32LE(24); i > 0; i--) {
     const length = bytes.readUInt32LE(at);
     const text = bytes.toString('utf8', at + 4, at + 4 + length);
-    const [stream, metric, tags] = JSON.parse(text);
-    newSeries.push({ stream, metric, tags, text });
+    let series = known.get(text);
+    if (!series) {
+      const [stream, metric, tags] = JSON.parse(text);
+      series = { stream, metric, tags, text };
+      known.set(text, series);
+    }
+    newSeries.push(series);
     at += 4 + length;
   }
   const groups = bytes.readUInt32LE(28);

@@ -8,6 +8,7 @@ import { messageOf } from '../errors.ts';
 import type { Row, RowQuery } from '../row.ts';
 import type { WindowSize } from '../stream.ts';
 import type { Telemetry } from '../telemetry.ts';
+import type { Series } from './rowcodec.ts';
 import { extendScan, type FileScan, newScan, type OpenFile } from './rowfile.ts';
 import { type KnownFiles, type Period, Session } from './session.ts';
 import { listFiles, periodMs } from './shelf.ts';
@@ -15,6 +16,7 @@ import { readSlices } from './slices.ts';
 
 /** Files whose blocks are remembered between queries: about a megabyte each for a thousand series. */
 const MAX_REMEMBERED_FILES = 16;
+const MAX_REMEMBERED_SERIES = 100_000;
 
 interface Remembered {
   readonly inode: number;
@@ -29,6 +31,8 @@ export class FileReader implements KnownFiles {
   readonly #openFile: OpenFile;
   /** By path, the most recently used last. */
   readonly #remembered = new Map<string, Remembered>();
+  /** By text: the same series is one object in all files. */
+  readonly #series = new Map<string, Series>();
 
   constructor(folder: string, telemetry: Telemetry, openFile: OpenFile) {
     this.#folder = folder;
@@ -82,7 +86,8 @@ export class FileReader implements KnownFiles {
 
   async #extend(path: string, file: FileHandle, scan: FileScan): Promise<void> {
     const before = scan.damagedBytes;
-    await extendScan(scan, file);
+    if (this.#series.size > MAX_REMEMBERED_SERIES) this.#series.clear();
+    await extendScan(scan, file, this.#series);
     if (scan.damagedBytes > before) this.damaged(path, scan.damagedBytes - before);
   }
 

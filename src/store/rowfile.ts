@@ -32,12 +32,12 @@ export function newScan(): FileScan {
 const FIRST_READ_BYTES = 4_096;
 const SEARCH_BYTES = 1024 * 1024;
 
-/** Adds to the scan what was appended since; up to `endOffset` nothing is read again. */
-export async function extendScan(scan: FileScan, file: FileHandle): Promise<void> {
+/** Adds to the scan what was appended since; up to `endOffset` nothing is read again. `known`: see `decodeHead`. */
+export async function extendScan(scan: FileScan, file: FileHandle, known = new Map<string, Series>()): Promise<void> {
   const { size } = await file.stat();
   let offset = scan.endOffset;
   while (offset + HEADER_BYTES <= size) {
-    const block = await readBlock(file, offset, size);
+    const block = await readBlock(file, offset, size, known);
     if (block === null) {
       const next = await findBlock(file, offset + 1, size);
       if (next === null) return;
@@ -54,15 +54,20 @@ export async function extendScan(scan: FileScan, file: FileHandle): Promise<void
   }
 }
 
-async function readBlock(file: FileHandle, offset: number, size: number): Promise<Block | null> {
+async function readBlock(
+  file: FileHandle,
+  offset: number,
+  size: number,
+  known?: Map<string, Series>,
+): Promise<Block | null> {
   const start = await readAt(file, offset, Math.min(FIRST_READ_BYTES, size - offset));
   const headBytes = headLength(start);
   if (headBytes === null || offset + headBytes > size) return null;
-  const head = decodeHead(
-    headBytes <= start.length
-      ? start.subarray(0, headBytes)
-      : Buffer.concat([start, await readAt(file, offset + start.length, headBytes - start.length)]),
-  );
+  const isRead = headBytes <= start.length;
+  const bytes = isRead
+    ? start.subarray(0, headBytes)
+    : Buffer.concat([start, await readAt(file, offset + start.length, headBytes - start.length)]);
+  const head = decodeHead(bytes, known);
   return head !== null && offset + head.headBytes + head.rowBytes <= size ? { ...head, offset } : null;
 }
 

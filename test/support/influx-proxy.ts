@@ -18,6 +18,8 @@ export type Fault =
   | { readonly kind: 'cut'; readonly then?: Then }
   /** Nothing happens until the rollup gives up; then it is applied after all. */
   | { readonly kind: 'hang' }
+  /** Applied and answered, but not before `until` resolves. */
+  | { readonly kind: 'hold'; readonly until: Promise<void> }
   /** Applied and answered; `then` is called as soon as the kernel has the answer. */
   | { readonly kind: 'answered'; readonly then: Then };
 
@@ -28,9 +30,9 @@ export class InfluxProxy {
   readonly #upstream: URL;
   readonly #server: Server;
   readonly #faults: Fault[] = [];
-  readonly #points = new Map<string, string>();
+  readonly #points = new Map<string, { readonly fields: string; times: number }>();
   /** Faults that were done, by kind. */
-  readonly done: Record<Fault['kind'], number> = { unavailable: 0, busy: 0, cut: 0, hang: 0, answered: 0 };
+  readonly done: Record<Fault['kind'], number> = { unavailable: 0, busy: 0, cut: 0, hang: 0, hold: 0, answered: 0 };
   /** Hanging requests that InfluxDB acknowledged after their sender was gone. */
   appliedLate = 0;
   /** Requests that could not be passed on: InfluxDB was away. */
@@ -58,8 +60,9 @@ export class InfluxProxy {
     return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
   }
 
-  get points(): number {
-    return this.#points.size;
+  /** How often a line was acknowledged. */
+  timesWritten(line: string): number {
+    return this.#points.get(placeOf(line).place)?.times ?? 0;
   }
 
   /** Faults that no write has met yet. */
@@ -90,6 +93,7 @@ export class InfluxProxy {
     if (fault?.kind === 'unavailable') return refuse(answer, 503, {});
     if (fault?.kind === 'busy') return refuse(answer, 429, { 'retry-after': String(fault.retryAfterS) });
     if (fault?.kind === 'hang') await once(answer, 'close');
+    if (fault?.kind === 'hold') await fault.until;
     const applied = await this.#forward(incoming, url, body).catch(() => null);
     if (applied === null) {
       this.unreachable++;
@@ -98,7 +102,7 @@ export class InfluxProxy {
     }
     const lines = isFinal ? body.toString().split('\n') : [];
     if (isFinal && applied.status === 204) {
-      for (const line of lines) this.#note(bucket, line);
+      for (const line of lines) this.#note(line);
       if (fault?.kind === 'hang') this.appliedLate++;
     }
     if (fault?.kind === 'cut') {
@@ -128,20 +132,21 @@ export class InfluxProxy {
     });
   }
 
-  #note(bucket: string, line: string): void {
-    const parts = /^((?:\\.|[^ \\])+) (.+) (-?\d+)$/.exec(line);
-    if (!parts) {
-      this.changed.push(`not a point: ${line}`);
-      return;
-    }
-    const [, series, fields, time] = parts as unknown as [string, string, string, string];
-    const place = `${bucket} ${series} ${time}`;
-    const before = this.#points.get(place);
-    this.#points.set(place, fields);
-    if (before === undefined) return;
-    this.repeated++;
-    if (before !== fields) this.changed.push(`${place}: ${before} became ${fields}`);
+  #note(line: string): void {
+    const { place, fields } = placeOf(line);
+    const point = this.#points.get(place) ?? { fields, times: 0 };
+    this.#points.set(place, point);
+    if (++point.times > 1) this.repeated++;
+    if (point.fields !== fields) this.changed.push(`${place}: ${point.fields} became ${fields}`);
   }
+}
+
+/** Series and time of a line, and what is written there. The window is a tag, so buckets need no mention. */
+function placeOf(line: string): { readonly place: string; readonly fields: string } {
+  const parts = /^((?:\\.|[^ \\])+) (.+) (-?\d+)$/.exec(line);
+  if (!parts) throw new Error(`not a point: ${line}`);
+  const [, series, fields, time] = parts as unknown as [string, string, string, string];
+  return { place: `${series} ${time}`, fields };
 }
 
 function refuse(answer: ServerResponse, status: number, headers: Record<string, string>): void {

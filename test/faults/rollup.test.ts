@@ -1,0 +1,268 @@
+/**
+ * Rollup processes on a real Kafka and a real InfluxDB, both private, with a proxy in front of InfluxDB; devices in fast
+ * motion publish all the while. After each fault the oracle must agree with every row of every device, and each test
+ * proves that its fault has happened. Whatever it was, no point is ever written with another value than before.
+ */
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type InfluxServer, type KafkaServer, startInflux, startKafka } from '../../compose/stack/servers.ts';
+import { devices, type FedGateway, Feed, NO_FAULTS } from '../support/feed.ts';
+import { type GatewayProcess, startGateway } from '../support/gateway-process.ts';
+import { InfluxProxy } from '../support/influx-proxy.ts';
+import { Random } from '../support/random.ts';
+import { agree, allClosed, eventually, ownedBy, type RunRules, yamlOf } from '../support/rollup-run.ts';
+import { needInflux, needKafka } from '../support/servers.ts';
+
+const MINUTES = Number(process.env.MILLRACE_FAULT_MINUTES ?? 0);
+const SEED = Number(process.env.MILLRACE_FAULT_SEED ?? Date.now() % 1_000_000);
+const START_MS = Date.UTC(2026, 4, 1, 9, 20);
+const PARTITIONS = 6;
+const PACE_MS = 400;
+/** Kafka notices after this long that a killed process is gone: the least that the configuration allows. */
+const SESSION_MS = 6_000;
+const WINDOWS = ['10s', '1m', '5m_1m', '15m', '1h'];
+
+const RULES: RunRules = {
+  graceMs: 5_000,
+  disorderMs: 500,
+  skewMs: 60_000,
+  streams: [
+    {
+      name: 'environment',
+      topic: 'sensors/{site}/{device}/environment',
+      time: 'ts',
+      sequence: 'seq',
+      metrics: ['temperature', 'humidity', 'pressure'],
+      windows: WINDOWS,
+    },
+  ],
+};
+
+describe('rollup processes under faults', function () {
+  this.timeout(240_000 + MINUTES * 120_000);
+  const context = `MILLRACE_FAULT_SEED=${SEED}`;
+  const random = new Random(SEED);
+  let folder: string;
+  let kafka: KafkaServer;
+  let influx: InfluxServer;
+  let proxy: InfluxProxy;
+  let feed: Feed;
+  let gateway: FedGateway;
+  let yaml: string;
+  let rollups: GatewayProcess[] = [];
+  let started = 0;
+  let logRepeats = false;
+
+  before(async function () {
+    needKafka(this); // where there is one for all, the parts for one of our own are there too
+    needInflux(this);
+    folder = mkdtempSync(join(tmpdir(), 'millrace-rollup-'));
+    [kafka, influx] = await Promise.all([
+      startKafka({ dir: join(folder, 'kafka') }),
+      startInflux({ dir: join(folder, 'influx') }),
+    ]);
+    proxy = await InfluxProxy.start(influx.url);
+    const { org, token } = influx;
+    const session = `session_timeout: ${SESSION_MS}ms, request_timeout: 5s`;
+    yaml = yamlOf(
+      RULES,
+      `kafka: { brokers: ["${kafka.brokers}"], prefix: faults, partitions: ${PARTITIONS}, linger: 10ms, ${session} }
+influx: { url: "${proxy.url}", org: ${org}, token: "${token}", bucket: faults, timeout: 2s }`,
+    );
+    const fleet = devices(12, {
+      ...{ seed: SEED, jitter: 0.3, startMs: START_MS, clockOffsetMs: 2_000, flapping: 0 },
+      ...{ profile: 'environment', topic: 'sensors/{site}/{device}/environment', intervalMs: 2_000 },
+      rates: { ...NO_FAULTS, duplicate: 0.1, gap: 0.05 },
+    });
+    feed = new Feed({ folder, startMs: START_MS, sources: [fleet] });
+    gateway = await feed.add({ folder: join(folder, 'gateway'), yaml, role: 'gateway' });
+    await startRollup();
+    feed.run(PACE_MS);
+    await agreed('at the start');
+  });
+
+  after(async () => {
+    await feed?.end();
+    await Promise.all(rollups.map((rollup) => rollup.end('SIGKILL')));
+    await proxy?.close();
+    await Promise.all([kafka?.kill(), influx?.kill()]);
+    if (folder) rmSync(folder, { recursive: true, force: true });
+  });
+
+  async function startRollup(): Promise<GatewayProcess> {
+    const rollup = await startGateway({ folder: join(folder, `rollup-${started++}`), yaml, role: 'rollup' });
+    rollups.push(rollup);
+    return rollup;
+  }
+
+  async function endRollup(rollup: GatewayProcess, signal: 'SIGKILL' | 'SIGTERM'): Promise<void> {
+    rollups = rollups.filter((other) => other !== rollup);
+    assert.equal(await rollup.end(signal), signal === 'SIGKILL' ? signal : 0);
+  }
+
+  /** Every window that was open until now is durable in the end, and every row is right. */
+  function agreed(what: string, toMs = feed.nowMs) {
+    const { process, deliveries } = gateway;
+    const which = { rules: RULES, gateway: process, rollups, partitions: PARTITIONS, toMs, logRepeats };
+    feed.check();
+    return agree(`${what} (${context})`, { ...which, deliveries: () => deliveries });
+  }
+
+  it('write again what InfluxDB refused for now, and wait as long as it asks', async () => {
+    const unavailable = { kind: 'unavailable' } as const;
+    const busy = { kind: 'busy', retryAfterS: 1 } as const;
+    proxy.next(unavailable, unavailable, busy, unavailable, busy, unavailable, unavailable);
+    await eventually('all have met a write', 60_000, () => proxy.waiting === 0);
+    assert.ok((await sumOf('millrace_store_failures_total')) > 0);
+    await agreed('after 503 and 429');
+  });
+
+  it('write again what was applied without an answer', async () => {
+    const before = proxy.repeated;
+    proxy.next({ kind: 'cut' }, { kind: 'cut' }, { kind: 'cut' });
+    await eventually('all have met a write', 60_000, () => proxy.waiting === 0);
+    await agreed('after connections cut');
+    assert.ok(proxy.repeated > before, 'the same points came again');
+  });
+
+  it('do no harm by writes that are applied long after they were given up', async () => {
+    proxy.next({ kind: 'hang' }, { kind: 'hang' });
+    await eventually('both were applied after all', 60_000, () => proxy.appliedLate === 2);
+    await agreed('after late writes');
+  });
+
+  it('lose and repeat nothing when killed between the answer of InfluxDB and the commit', async () => {
+    let proven = 0;
+    for (let attempt = 0; attempt < 10 && proven < 2; attempt++) {
+      const [victim] = rollups as [GatewayProcess];
+      const lines = new Promise<readonly string[]>((resolve) => {
+        const then = (written: readonly string[]) => {
+          victim.child.kill('SIGKILL');
+          resolve(written);
+        };
+        proxy.next({ kind: 'answered', then });
+      });
+      const written = await lines;
+      await endRollup(victim, 'SIGKILL');
+      assert.ok(written.length > 0);
+      const times = written.map((line) => proxy.timesWritten(line));
+      await startRollup();
+      await agreed('after a kill behind the answer');
+      // A commit would have kept them from coming again.
+      if (written.every((line, i) => proxy.timesWritten(line) > times[i]!)) proven++;
+    }
+    assert.equal(proven, 2, 'the commit was always quicker than the kill');
+  });
+
+  it('lose and repeat nothing when killed in the middle of a flush', async () => {
+    const [victim] = rollups as [GatewayProcess];
+    await new Promise<void>((resolve) => {
+      const then = () => {
+        victim.child.kill('SIGKILL');
+        resolve();
+      };
+      proxy.next({ kind: 'cut', then });
+    });
+    await endRollup(victim, 'SIGKILL');
+    await startRollup();
+    await agreed('after a kill in a flush');
+  });
+
+  it('do no harm as one that was thrown out of the group and does not know it yet', async () => {
+    const [zombie] = rollups as [GatewayProcess];
+    await startRollup();
+    await eventually('both own partitions', 60_000, async () => {
+      const owned = await Promise.all(rollups.map(ownedBy));
+      return owned.every((each) => each.length > 0) && owned.flat().length === PARTITIONS;
+    });
+    let release = () => {};
+    const until = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    // Four holds, so that one of them is surely a write of the one that is to be frozen.
+    proxy.next({ kind: 'hold', until }, { kind: 'hold', until }, { kind: 'hold', until }, { kind: 'hold', until });
+    await eventually('writes are held', 30_000, () => proxy.waiting === 0);
+    zombie.child.kill('SIGSTOP');
+    const living = rollups.filter((rollup) => rollup !== zombie);
+    try {
+      await eventually('the other one owns all', 60_000, async () => (await ownedBy(living[0]!)).length === PARTITIONS);
+    } finally {
+      release();
+      zombie.child.kill('SIGCONT');
+    }
+    await eventually('both own partitions again', 60_000, async () => {
+      const owned = await Promise.all(rollups.map(ownedBy));
+      return owned.every((each) => each.length > 0);
+    });
+    await agreed('after one was frozen');
+    await endRollup(zombie, 'SIGTERM');
+    await agreed('after it has left');
+  });
+
+  it(`agree after kills and rebalances at random instants, with one to three processes (seed ${SEED})`, async () => {
+    const endMs = performance.now() + 20_000 + MINUTES * 60_000;
+    const happened: string[] = [];
+    while (performance.now() < endMs || new Set(happened).size < 3) {
+      const rollup = random.pick(rollups);
+      const choices = ['start', 'stop', 'kill'].filter((choice) =>
+        choice === 'start' ? rollups.length < 3 : choice === 'kill' || rollups.length > 1,
+      );
+      const choice = random.pick(choices);
+      happened.push(choice);
+      if (choice === 'start') {
+        await startRollup();
+      } else if (choice === 'stop') {
+        await endRollup(rollup, 'SIGTERM');
+      } else {
+        await endRollup(rollup, 'SIGKILL');
+        if (rollups.length === 0) await startRollup();
+      }
+      await sleep(random.integer(200, 3_000));
+      feed.check();
+    }
+    await agreed(`after ${happened.join(', ')}`);
+    console.log(`      ${happened.join(', ')}`);
+  });
+
+  it('wait for InfluxDB while it is away', async () => {
+    await influx.kill();
+    const before = proxy.unreachable;
+    await eventually('writes have failed', 30_000, () => proxy.unreachable > before + 2);
+    await influx.restart();
+    await agreed('after InfluxDB was away');
+  });
+
+  it('go on when Kafka was killed and is back', async () => {
+    const pid = kafka.pid();
+    await kafka.kill();
+    logRepeats = true; // the gateway sends again what it had no answer for
+    const fromMs = feed.nowMs;
+    await eventually('devices were acknowledged meanwhile', 60_000, () => feed.nowMs > fromMs + 30_000);
+    await kafka.restart();
+    assert.notEqual(kafka.pid(), pid);
+    await agreed('after Kafka was away');
+    assert.ok((await gateway.process.metric('millrace_forward_failures_total')) > 0);
+  });
+
+  it('have closed every window in the end, up to hours, and never changed a point', async () => {
+    await feed.pause();
+    const { endMs, clockMs } = allClosed(RULES, feed.nowMs + 2_000);
+    await feed.moveClock(clockMs);
+    const verdict = await agreed('at the end', endMs);
+    for (const window of WINDOWS) assert.ok(verdict.byWindow[window]! > 0, `rows of ${window}`);
+    assert.equal(verdict.open, 0);
+    assert.deepEqual(proxy.changed, []);
+    const { exact, counted } = verdict;
+    console.log(
+      `      ${exact} rows of ${counted} readings; ${proxy.repeated} points written again; ${JSON.stringify(proxy.done)}`,
+    );
+  });
+
+  async function sumOf(name: string): Promise<number> {
+    const sums = await Promise.all(rollups.map((rollup) => rollup.metric(name)));
+    return sums.reduce((sum, each) => sum + each, 0);
+  }
+});
