@@ -16,7 +16,7 @@ import { done, type Outcome, succeed } from '../errors.ts';
 import type { Telemetry } from '../telemetry.ts';
 import { Acknowledger } from './acknowledge.ts';
 import { Admission } from './admission.ts';
-import { Authenticator } from './authenticate.ts';
+import { Authenticator, CONNACK } from './authenticate.ts';
 import { meaningOf } from './client-error.ts';
 import { Connection, connectionOf, linkConnection, type Origin } from './connection.ts';
 import { detachDelivery, Forwarder } from './forward.ts';
@@ -67,6 +67,7 @@ export interface Broker {
   close(drainMs?: number): Promise<void>;
 }
 
+const BROKEN = Object.assign(new Error('internal error'), { returnCode: CONNACK.unavailable as number });
 const FLUSH_MS = 100;
 const DEFAULT_FAILURE_HOLD_MS = 5_000;
 const DEFAULT_DRAIN_MS = 5_000;
@@ -140,6 +141,17 @@ class MqttGateway implements Broker {
   async start(): Promise<Outcome<Broker>> {
     const { mqtt, telemetry } = this.#options;
     const { limits } = mqtt;
+    // a throw in a hook would end the process
+    const guarded =
+      <A extends readonly unknown[]>(hook: (...given: A) => void, give: (...given: A) => void) =>
+      (...given: A): void => {
+        try {
+          hook(...given);
+        } catch (thrown) {
+          telemetry.log.error({ err: thrown }, 'an MQTT packet could not be handled');
+          give(...given);
+        }
+      };
     this.#aedes = await Aedes.createBroker({
       // no queue inside: whoever waits, waits in its socket
       concurrency: 0,
@@ -147,10 +159,14 @@ class MqttGateway implements Broker {
       drainTimeout: limits.drainTimeoutMs,
       maxClientsIdLength: limits.clientIdLength,
       persistence: this.#sessions,
-      preConnect: this.#admission.preConnect,
-      authenticate: this.#admission.authenticate,
+      preConnect: guarded(this.#admission.preConnect, (_client, _packet, callback) => callback(BROKEN, false)),
+      authenticate: guarded(this.#admission.authenticate, (_client, _name, _password, callback) =>
+        callback(BROKEN, false),
+      ),
       authorizePublish: this.#acknowledger.authorizePublish,
-      authorizeSubscribe: this.#subscriptions.authorizeSubscribe,
+      authorizeSubscribe: guarded(this.#subscriptions.authorizeSubscribe, (_client, _sub, callback) =>
+        callback(BROKEN),
+      ),
       authorizeForward: this.#forwarder.authorizeForward,
       published: this.#acknowledger.published,
     });

@@ -102,7 +102,21 @@ describe('an outage of Kafka', function () {
 
   const numbersRead = () => read.reduce((sum, numbers) => sum + new Set(numbers).size, 0);
   const failures = async () => (await telemetry.forwardFailures.get()).values.reduce((sum, one) => sum + one.value, 0);
-  const said = (...texts: string[]) => lines.filter((line) => texts.every((text) => line.includes(text))).length;
+  /** A machine under load may have an outage more than we made; each is said once for every reason. */
+  function saidOncePerOutage(): void {
+    const codes = new Set<string>();
+    let outages = 0;
+    for (const { msg, code } of lines.map((line) => JSON.parse(line))) {
+      if (msg.startsWith('Kafka takes records again')) {
+        outages++;
+        codes.clear();
+      } else if (msg.startsWith('Kafka does not take records')) {
+        assert.ok(!codes.has(code), lines.join(''));
+        codes.add(code);
+      }
+    }
+    assert.ok(outages >= 1 && codes.size === 0, lines.join(''));
+  }
 
   async function finish(): Promise<void> {
     clearInterval(filling);
@@ -129,8 +143,8 @@ describe('an outage of Kafka', function () {
     await until(() => forward.progress() > held + 500, 30_000, 'records flow again');
     assert.ok(held >= before);
     await finish();
-    assert.equal(said('Kafka does not take records', 'KAFKA_UNREACHABLE'), 1, lines.join(''));
-    assert.ok(said('Kafka takes records again') >= 1, lines.join(''));
+    saidOncePerOutage();
+    assert.ok((await failures()) > lines.length, 'far from every failure was said');
   });
 
   it('by a broker that hangs longer than a request may take loses nothing and changes no order', async () => {

@@ -1,0 +1,176 @@
+/**
+ * Every command of the README, as written, in a copy of the checkout that has nothing installed: what a newcomer does.
+ * A command that is not in one of the lists below fails the test, so that none is forgotten.
+ */
+import assert from 'node:assert/strict';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { until } from './support/until.ts';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const readme = readFileSync(join(root, 'README.md'), 'utf8');
+
+const RUN_HERE = [
+  'npm ci',
+  'npm run demo',
+  'npm run demo -- --for 60s --json',
+  'npm run --silent millrace -- check --config millrace.yaml',
+  'npm run --silent millrace -- run --config millrace.yaml',
+  `echo '{"ts": 1700000000000, "temperature": 21.5, "humidity": 40}' > reading.json`,
+  'npm run --silent millrace -- check --config millrace.yaml --topic sensors/berlin/d1/environment --payload reading.json',
+  `curl -s 'http://127.0.0.1:8080/api/v1/rows?stream=environment&window=10s&from=2026-01-01T00:00:00Z&to=2027-01-01T00:00:00Z&metric=temperature'`,
+];
+/** `.ci/run` brings the servers up, asks for their addresses, runs the tests with both required, and ends them. */
+const RUN_BY_CI = [
+  'npm run stack',
+  'npm run stack -- env',
+  'npm run stack -- down',
+  'npm test',
+  'eval "$(npm run --silent stack -- env)"',
+  'MILLRACE_TEST_REQUIRE=kafka,influx npm test',
+];
+/** No Docker engine: the README says that these were not run. */
+const NOT_RUN = [
+  'cd compose',
+  'cp .env.example .env',
+  'docker compose up --build -d',
+  'docker compose --profile demo up -d simulator',
+];
+
+function blocks(language: string): string[] {
+  return [...readme.matchAll(/```(\w+)\n([\s\S]*?)```/g)]
+    .filter((match) => match[1] === language)
+    .map((match) => match[2]!);
+}
+
+const commands = blocks('sh')
+  .flatMap((block) => block.split('\n'))
+  .map((line) =>
+    line
+      .replace(/\s+# .*$/, '')
+      .replace(/\s{2,}.*$/, '')
+      .trim(),
+  )
+  .filter((line) => line !== '');
+
+describe('The README', function () {
+  this.timeout(600_000);
+  let folder: string;
+
+  before(() => {
+    folder = mkdtempSync(join(tmpdir(), 'millrace-readme-'));
+    const files = execFileSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], { cwd: root });
+    for (const file of files.toString().split('\0')) {
+      if (file === '' || file.startsWith('test/')) continue;
+      mkdirSync(dirname(join(folder, file)), { recursive: true });
+      cpSync(join(root, file), join(folder, file));
+    }
+  });
+
+  after(() => rmSync(folder, { recursive: true, force: true }));
+
+  function start(command: string): { child: ChildProcess; output: () => string; ended: Promise<number | null> } {
+    // A group of its own, so that Ctrl-C can be sent as a terminal does: to all of it.
+    const child = spawn('bash', ['-c', command], { cwd: folder, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
+    let output = '';
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding('utf8').on('data', (text: string) => {
+        output += text;
+      });
+    }
+    const ended = new Promise<number | null>((resolve) => child.once('close', resolve));
+    return { child, output: () => output, ended };
+  }
+
+  async function run(command: string): Promise<string> {
+    assert.ok(RUN_HERE.includes(command), command);
+    const { output, ended } = start(command);
+    const code = await ended;
+    assert.equal(code, 0, `${command}\n${output()}`);
+    return output();
+  }
+
+  const interrupt = (child: ChildProcess) => process.kill(-child.pid!, 'SIGINT');
+
+  it('has no command that this test does not know, and knows none that is gone', () => {
+    assert.deepEqual([...new Set(commands)].sort(), [...new Set([...RUN_HERE, ...RUN_BY_CI, ...NOT_RUN])].sort());
+  });
+
+  it('names commands in .ci/run that it runs', () => {
+    const ci = readFileSync(join(root, '.ci/run'), 'utf8');
+    for (const part of [
+      'stack -- up',
+      'stack -- env',
+      'stack -- down',
+      'npm test',
+      'MILLRACE_TEST_REQUIRE=kafka,influx',
+    ]) {
+      assert.ok(ci.includes(part), part);
+    }
+  });
+
+  it('installs from the lock file with `npm ci`', async () => {
+    await run('npm ci');
+  });
+
+  it('shows closed 10 s windows within 30 s of `npm run demo`, ends with 0 on Ctrl-C, and goes on when started again', async () => {
+    const rows = RUN_HERE.find((command) => command.startsWith('curl'))!;
+    const demo = start('npm run demo');
+    await until(() => demo.output().includes('Live page'), 60_000, 'the address of the page is printed');
+    const startedMs = performance.now();
+    await until(() => execFileSync('bash', ['-c', rows]).length > 0, 120_000, 'a closed 10 s window');
+    const seconds = Math.round((performance.now() - startedMs) / 1_000);
+    console.log(`      first closed windows after ${seconds} s`);
+    const page = await fetch('http://127.0.0.1:8080/');
+    assert.match(await page.text(), /Millrace/);
+    const running = await (await fetch('http://127.0.0.1:8080/api/v1/running?stream=environment&window=10s')).text();
+    assert.match(running, /"count":/);
+    interrupt(demo.child);
+    assert.equal(await demo.ended, 0, demo.output());
+    assert.match(demo.output(), /The books balance/);
+    const first = execFileSync('ls', [join(folder, 'demo-data/spool')]).toString();
+
+    const summary = await run('npm run demo -- --for 60s --json');
+    const answer = JSON.parse(summary.trim().split('\n').at(-1)!);
+    assert.equal(answer.balanced, true, summary);
+    assert.equal(answer.published, answer.acknowledged);
+    assert.ok(answer.stored > 500 && answer.windows > 20 && answer.verified > 100, summary);
+    assert.equal(answer.differences, 0);
+    assert.equal(execFileSync('ls', [join(folder, 'demo-data/spool')]).toString(), first, 'the same log goes on');
+  });
+
+  it('has a first configuration that is valid, runs, and accepts the sample message', async () => {
+    const yaml = blocks('yaml').find((block) => block.includes('# millrace.yaml'))!;
+    writeFileSync(join(folder, 'millrace.yaml'), yaml);
+    await run('npm run --silent millrace -- check --config millrace.yaml');
+    await run(RUN_HERE.find((command) => command.startsWith('echo'))!);
+    const trace = await run(RUN_HERE.find((command) => command.includes('--payload'))!);
+    assert.match(trace, /environment/);
+    const gateway = start('npm run --silent millrace -- run --config millrace.yaml');
+    const ready = () =>
+      fetch('http://127.0.0.1:8080/readyz').then(
+        (response) => response.ok,
+        () => false,
+      );
+    await until(ready, 60_000, 'the gateway is ready');
+    interrupt(gateway.child);
+    assert.equal(await gateway.ended, 0, gateway.output());
+  });
+
+  it('shows settings for Kafka and InfluxDB that complete the first configuration', async () => {
+    const [first, servers] = [blocks('yaml')[0]!, blocks('yaml')[1]!];
+    writeFileSync(join(folder, 'both.yaml'), `${servers}\n${first}`);
+    const env = 'KAFKA=127.0.0.1:9092 INFLUX_URL=http://127.0.0.1:8086 INFLUX_TOKEN=t';
+    const { ended, output } = start(`${env} npm run --silent millrace -- check --config both.yaml`);
+    assert.equal(await ended, 0, output());
+  });
+
+  it('has links and files that exist', () => {
+    for (const [, path] of readme.matchAll(/`((?:src|compose|test|devices-sim)\/[\w./-]+)`/g)) {
+      execFileSync('ls', [join(root, path!)]);
+    }
+  });
+});
