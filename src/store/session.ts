@@ -32,7 +32,9 @@ export interface KnownFiles {
 
 interface OpenPart {
   readonly file: FileHandle;
-  readonly scan: FileScan;
+  readonly seriesCount: number;
+  /** As they were when the file was opened; other queries add to the scan. */
+  readonly blocks: readonly Block[];
   /** By id: the series that match the query. */
   readonly wanted: (Wanted | undefined)[];
   /** Their ids, ascending. */
@@ -122,8 +124,8 @@ export class Session implements SliceSource {
     for (const path of period.paths) {
       const part = await this.#part(path);
       if (part === null || part.wantedIds.length === 0) continue;
-      const { blocks } = part.scan;
-      const share = part.wantedIds.length / part.scan.series.length;
+      const { blocks } = part;
+      const share = part.wantedIds.length / part.seriesCount;
       for (const block of blocks) {
         if (block.minStartMs >= toMs || block.maxStartMs < fromMs) continue;
         const spans = spansOf(block, part.wantedIds);
@@ -160,7 +162,7 @@ export class Session implements SliceSource {
         wanted[id] = { series, number: this.#numberOf(series) };
         wantedIds.push(id);
       });
-      return { file, scan, wanted, wantedIds };
+      return { file, seriesCount: scan.series.length, blocks: [...scan.blocks], wanted, wantedIds };
     } catch (thrown) {
       await file.close();
       throw thrown;

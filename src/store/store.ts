@@ -54,7 +54,8 @@ export interface Store {
   /**
    * The rows that match, ascending by startMs, then metric, then series name (`order.ts`), each place once; with a limit
    * the last ones of that order. Memory is bounded by the rows of one window start (all series that match), not by the
-   * range. A row whose `write` was acknowledged before the call is seen. Throws ReadFailed, and nothing else expected.
+   * range. A row whose `write` was acknowledged before the call is seen; one written meanwhile may be. Throws ReadFailed,
+   * and nothing else expected.
    */
   read(query: RowQuery): AsyncIterable<Row>;
 

@@ -4,7 +4,7 @@
  * proves that its fault has happened. Whatever it was, no point is ever written with another value than before.
  */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -23,6 +23,8 @@ const PARTITIONS = 6;
 const PACE_MS = 400;
 /** Kafka notices after this long that a killed process is gone: the least that the configuration allows. */
 const SESSION_MS = 6_000;
+/** Kills that are shown to have come between an answer and its commit. */
+const KILLS_PROVEN = 1 + Math.round(MINUTES);
 const WINDOWS = ['10s', '1m', '5m_1m', '15m', '1h'];
 
 const RULES: RunRules = {
@@ -55,6 +57,7 @@ describe('rollup processes under faults', function () {
   let rollups: GatewayProcess[] = [];
   let started = 0;
   let logRepeats = false;
+  let sinceMs = 0;
 
   before(async function () {
     needKafka(this); // where there is one for all, the parts for one of our own are there too
@@ -66,19 +69,19 @@ describe('rollup processes under faults', function () {
     ]);
     proxy = await InfluxProxy.start(influx.url);
     const { org, token } = influx;
-    const session = `session_timeout: ${SESSION_MS}ms, request_timeout: 5s`;
-    yaml = yamlOf(
-      RULES,
-      `kafka: { brokers: ["${kafka.brokers}"], prefix: faults, partitions: ${PARTITIONS}, linger: 10ms, ${session} }
-influx: { url: "${proxy.url}", org: ${org}, token: "${token}", bucket: faults, timeout: 2s }`,
-    );
+    const limits = `linger: 10ms, session_timeout: ${SESSION_MS}ms, request_timeout: 5s`;
+    const servers = (influxUrl: string, timeout: string) =>
+      `kafka: { brokers: ["${kafka.brokers}"], prefix: faults, partitions: ${PARTITIONS}, ${limits} }
+influx: { url: "${influxUrl}", org: ${org}, token: "${token}", bucket: faults, timeout: ${timeout} }`;
+    yaml = yamlOf(RULES, servers(proxy.url, '2s'));
     const fleet = devices(12, {
       ...{ seed: SEED, jitter: 0.3, startMs: START_MS, clockOffsetMs: 2_000, flapping: 0 },
       ...{ profile: 'environment', topic: 'sensors/{site}/{device}/environment', intervalMs: 2_000 },
       rates: { ...NO_FAULTS, duplicate: 0.1, gap: 0.05 },
     });
     feed = new Feed({ folder, startMs: START_MS, sources: [fleet] });
-    gateway = await feed.add({ folder: join(folder, 'gateway'), yaml, role: 'gateway' });
+    const direct = yamlOf(RULES, servers(influx.url, '30s'));
+    gateway = await feed.add({ folder: join(folder, 'gateway'), yaml: direct, role: 'gateway' });
     await startRollup();
     feed.run(PACE_MS);
     await agreed('at the start');
@@ -103,12 +106,23 @@ influx: { url: "${proxy.url}", org: ${org}, token: "${token}", bucket: faults, t
     assert.equal(await rollup.end(signal), signal === 'SIGKILL' ? signal : 0);
   }
 
-  /** Every window that was open until now is durable in the end, and every row is right. */
-  function agreed(what: string, toMs = feed.nowMs) {
+  /**
+   * Every window that was open until now is durable in the end, and every row is right; but for windows that were judged
+   * the last time.
+   */
+  async function agreed(what: string, toMs = feed.nowMs, fromMs = sinceMs) {
     const { process, deliveries } = gateway;
-    const which = { rules: RULES, gateway: process, rollups, partitions: PARTITIONS, toMs, logRepeats };
+    const where = { rules: RULES, gateway: process, rollups, partitions: PARTITIONS };
     feed.check();
-    return agree(`${what} (${context})`, { ...which, deliveries: () => deliveries });
+    const which = { toMs, sinceMs: fromMs, logRepeats, deliveries: () => deliveries };
+    const verdict = await agree(`${what} (${context})`, { ...where, ...which });
+    sinceMs = toMs;
+    return verdict;
+  }
+
+  /** How often the group was put together anew. */
+  function rebalances(): number {
+    return readFileSync(kafka.log, 'utf8').split('Stabilized group').length - 1;
   }
 
   it('write again what InfluxDB refused for now, and wait as long as it asks', async () => {
@@ -136,7 +150,7 @@ influx: { url: "${proxy.url}", org: ${org}, token: "${token}", bucket: faults, t
 
   it('lose and repeat nothing when killed between the answer of InfluxDB and the commit', async () => {
     let proven = 0;
-    for (let attempt = 0; attempt < 10 && proven < 2; attempt++) {
+    for (let attempt = 0; attempt < 10 * KILLS_PROVEN && proven < KILLS_PROVEN; attempt++) {
       const [victim] = rollups as [GatewayProcess];
       const lines = new Promise<readonly string[]>((resolve) => {
         const then = (written: readonly string[]) => {
@@ -154,7 +168,7 @@ influx: { url: "${proxy.url}", org: ${org}, token: "${token}", bucket: faults, t
       // A commit would have kept them from coming again.
       if (written.every((line, i) => proxy.timesWritten(line) > times[i]!)) proven++;
     }
-    assert.equal(proven, 2, 'the commit was always quicker than the kill');
+    assert.equal(proven, KILLS_PROVEN, 'the commit was always quicker than the kill');
   });
 
   it('lose and repeat nothing when killed in the middle of a flush', async () => {
@@ -205,6 +219,7 @@ influx: { url: "${proxy.url}", org: ${org}, token: "${token}", bucket: faults, t
   it(`agree after kills and rebalances at random instants, with one to three processes (seed ${SEED})`, async () => {
     const endMs = performance.now() + 20_000 + MINUTES * 60_000;
     const happened: string[] = [];
+    const before = rebalances();
     while (performance.now() < endMs || new Set(happened).size < 3) {
       const rollup = random.pick(rollups);
       const choices = ['start', 'stop', 'kill'].filter((choice) =>
@@ -224,7 +239,9 @@ influx: { url: "${proxy.url}", org: ${org}, token: "${token}", bucket: faults, t
       feed.check();
     }
     await agreed(`after ${happened.join(', ')}`);
-    console.log(`      ${happened.join(', ')}`);
+    const count = rebalances() - before;
+    assert.ok(count >= happened.length / 2, `${count} rebalances`);
+    console.log(`      ${happened.join(', ')}: ${count} rebalances`);
   });
 
   it('wait for InfluxDB while it is away', async () => {
@@ -251,7 +268,7 @@ influx: { url: "${proxy.url}", org: ${org}, token: "${token}", bucket: faults, t
     await feed.pause();
     const { endMs, clockMs } = allClosed(RULES, feed.nowMs + 2_000);
     await feed.moveClock(clockMs);
-    const verdict = await agreed('at the end', endMs);
+    const verdict = await agreed('at the end', endMs, 0);
     for (const window of WINDOWS) assert.ok(verdict.byWindow[window]! > 0, `rows of ${window}`);
     assert.equal(verdict.open, 0);
     assert.deepEqual(proxy.changed, []);

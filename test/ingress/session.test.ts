@@ -165,7 +165,7 @@ describe('a session', () => {
     await start({ limits: { offlineQueue: 1_000_000 } });
     const url = `mqtt://127.0.0.1:${harness.port}`;
     const [publisher, subscriber] = [await connectAsync(url), await connectAsync(url)];
-    const count = 5_000;
+    const count = 2_000;
     let received = 0;
     let inOrder = true;
     subscriber.on('message', (_topic, payload) => {

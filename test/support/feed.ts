@@ -17,7 +17,8 @@ import { Random } from '../../devices-sim/random.ts';
 import type { Delivery } from './deliveries.ts';
 import { freePort, type GatewayOptions, type GatewayProcess, startGateway } from './gateway-process.ts';
 
-const STEP_CLOCK = fileURLToPath(new URL('step-clock.mjs', import.meta.url));
+/** A module for `preload`. */
+export const STEP_CLOCK = fileURLToPath(new URL('step-clock.mjs', import.meta.url));
 const STEP_MS = 10_000;
 const DEADLINE_MS = 90_000;
 const POLL_MS = 10;

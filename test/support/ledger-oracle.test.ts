@@ -130,6 +130,14 @@ describe('the oracle of rows', () => {
     assert.equal(judged({ rows: [], closedToMs: ALL_CLOSED }).findings.length, 4);
   });
 
+  it('does not look at windows that end before a given time', () => {
+    const sinceMs = T0 + 10_000;
+    assert.deepEqual(judged({ rows: changed({ sum: 11 }), sinceMs }).findings, []);
+    assert.deepEqual(judged({ rows: ROWS.slice(2), sinceMs }).findings, []);
+    found(judged({ rows: changed({ sum: 11 }, 2), sinceMs }), / t 1m .*sum is 11/);
+    assert.equal(judged({ rows: [], sinceMs }).findings.length, 2);
+  });
+
   it('finds rows that nobody measured, open windows included, and rows that are there twice', () => {
     for (const change of [
       { tags: { ...AIR_TAGS, device: 'd2' } },

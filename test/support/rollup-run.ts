@@ -49,20 +49,20 @@ export function allClosed(rules: RunRules, lastMs: number): { readonly endMs: nu
   return { endMs, clockMs: endMs + rules.graceMs + rules.disorderMs };
 }
 
-/** Every row of every window of these rules, as the process's HTTP API gives them. */
-export async function rowsOf(gateway: GatewayProcess, rules: Rules): Promise<unknown[]> {
+/** Every row of every window of these rules that ends after `sinceMs`, as the process's HTTP API gives them. */
+export async function rowsOf(gateway: GatewayProcess, rules: Rules, sinceMs = 0): Promise<unknown[]> {
   const rows: unknown[] = [];
   for (const stream of rules.streams) {
     for (const window of stream.windows) {
-      const text = await rowText(gateway, stream.name, window);
+      const text = await rowText(gateway, stream.name, window, Math.max(0, sinceMs - lengths(window).sizeMs));
       for (const line of text.split('\n')) if (line !== '') rows.push(JSON.parse(line));
     }
   }
   return rows;
 }
 
-export async function rowText(gateway: GatewayProcess, stream: string, window: string): Promise<string> {
-  const answer = await gateway.get(`/api/v1/rows?stream=${stream}&window=${window}`);
+export async function rowText(gateway: GatewayProcess, stream: string, window: string, fromMs = 0): Promise<string> {
+  const answer = await gateway.get(`/api/v1/rows?stream=${stream}&window=${window}&from=${fromMs}`);
   const text = await answer.text();
   assert.equal(answer.status, 200, text);
   return text;
@@ -120,6 +120,8 @@ export interface AgreeOptions {
   /** Windows that end by then must be durable. */
   readonly toMs: number;
   readonly deliveries: () => readonly Delivery[];
+  /** Windows that end at or before it are not looked at. */
+  readonly sinceMs?: number;
   readonly logRepeats?: boolean;
   readonly deadlineMs?: number;
 }
@@ -133,7 +135,8 @@ export async function agree(context: string, options: AgreeOptions): Promise<Ver
 }
 
 export async function judged(options: AgreeOptions, context = ''): Promise<Verdict> {
-  const { rules, gateway, rollups, partitions, toMs, deliveries, logRepeats, deadlineMs = 60_000 } = options;
+  const { rules, gateway, rollups, partitions, toMs, deliveries, sinceMs = 0, deadlineMs = 60_000 } = options;
+  const { logRepeats = false } = options;
   let closedToMs = Number.NEGATIVE_INFINITY;
   await eventually(
     `${context}: all windows up to ${new Date(toMs).toISOString()} are durable`,
@@ -148,6 +151,6 @@ export async function judged(options: AgreeOptions, context = ''): Promise<Verdi
       return `(owned: ${shown.join(' ')}) ${rollups.map((rollup) => rollup.log().slice(-1_500)).join('\n')}`;
     },
   );
-  const rows = await rowsOf(gateway, rules);
-  return judge(rules, { deliveries: deliveries(), rows, closedToMs, ...(logRepeats ? { logRepeats } : undefined) });
+  const rows = await rowsOf(gateway, rules, sinceMs);
+  return judge(rules, { deliveries: deliveries(), rows, closedToMs, sinceMs, logRepeats });
 }
