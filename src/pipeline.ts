@@ -191,7 +191,11 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
       listeners,
       page: address,
       status,
-      backlog: () => rollup?.status().backlog ?? null,
+      backlog: () => {
+        const { backlog = null, position } = rollup?.status() ?? {};
+        // The end as the spool knows it now, not as the rollup knew it when it last said something.
+        return spool && position !== undefined ? spool.stats().endOffset - position : backlog;
+      },
       async total(metric) {
         let sum = 0;
         for (const sample of await feed.samples()) {

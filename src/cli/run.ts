@@ -1,4 +1,5 @@
 /** `millrace run`: the stages of a role until SIGINT or SIGTERM, then a stop in order. A second signal ends at once. */
+import { systemClock } from '../clock.ts';
 import { type Role, startPipeline } from '../pipeline.ts';
 import { readConfig } from './open.ts';
 import { EXIT, report, type Terminal } from './terminal.ts';
@@ -31,13 +32,20 @@ export async function run(options: RunOptions, terminal: Terminal): Promise<numb
   return EXIT.ok;
 }
 
-/** Resolves at the first SIGINT or SIGTERM. After it, the next one ends the process at once. */
-export function untilSignal(): Promise<NodeJS.Signals> {
+/** Ctrl-C can arrive twice, from the terminal and from a parent that passes it on (npm does): that is one. */
+const SAME_SIGNAL_MS = 1_000;
+/** As a shell reports a program that SIGINT ended. */
+const EXIT_INTERRUPTED = 130;
+
+/** Resolves at the first SIGINT or SIGTERM. A later one ends the process at once. */
+export function untilSignal(): Promise<void> {
   return new Promise((resolve) => {
-    const signalled = (signal: NodeJS.Signals) => {
-      process.off('SIGINT', signalled);
-      process.off('SIGTERM', signalled);
-      resolve(signal);
+    let firstMs: number | null = null;
+    const signalled = () => {
+      const nowMs = systemClock.monotonicMs();
+      firstMs ??= nowMs;
+      if (nowMs - firstMs > SAME_SIGNAL_MS) process.exit(EXIT_INTERRUPTED);
+      resolve();
     };
     process.on('SIGINT', signalled);
     process.on('SIGTERM', signalled);

@@ -166,7 +166,9 @@ export async function startRollupPart(
         (sum, { endOffset, engine }) => sum + Math.max(0, endOffset - engine.position),
         0,
       );
-      return { parts: parts.all(), backlog: partitions.length > 0 ? backlog : null };
+      const [only] = partitions;
+      const position = config.kafka === null && only ? { position: only.engine.position } : undefined;
+      return { parts: parts.all(), backlog: only ? backlog : null, ...position };
     },
     async stop() {
       stopping.abort();

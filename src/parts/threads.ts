@@ -19,6 +19,8 @@ export interface ThreadStatus {
   readonly parts: readonly PartStatus[];
   /** Records of the log that it has not read yet; null while it does not know. */
   readonly backlog: number | null;
+  /** Of the rollup on a log with one partition: all below was read. */
+  readonly position?: number;
 }
 
 /** What runs in such a thread. */
