@@ -52,6 +52,9 @@ interface DemoSummary {
   readonly stored: number;
   /** Payloads kept as dead letters. */
   readonly refused: number;
+  /** Readings counted in a window, among them those that a run before this one stored and did not get to count. */
+  readonly counted: number;
+  readonly carriedOver: number;
   readonly duplicates: number;
   readonly late: number;
   /** Windows closed, one for each series. */
@@ -61,6 +64,8 @@ interface DemoSummary {
   readonly differences: number;
   readonly balanced: boolean;
 }
+
+type Totals = [number, number, number, number, number, number, number, number];
 
 const FOREVER = '87600h';
 const READ_LIMIT_MS = 20_000;
@@ -84,6 +89,7 @@ export async function demo(options: DemoOptions, terminal: Terminal): Promise<nu
   });
   if (!started.ok) return report(started.failure, terminal);
   const pipeline = started.value;
+  const interrupted = untilSignal();
   const say = options.json ? terminal.err : terminal.out;
   const folder = relative(process.cwd(), config.data) || '.';
   say('');
@@ -96,7 +102,7 @@ export async function demo(options: DemoOptions, terminal: Terminal): Promise<nu
 
   const simulator = startSimulator(options, pipeline.listeners[0]!);
   const ended = untilEnd(simulator);
-  await Promise.race([untilSignal(), ended]);
+  await Promise.race([interrupted, ended]);
   simulator.kill('SIGINT');
   const devices = await ended;
   const summary = await balance(pipeline, config, devices, unread);
@@ -175,34 +181,39 @@ async function balance(
   devices: SimulatorSummary,
   unread: number,
 ): Promise<DemoSummary> {
-  const [stored, refused, received] = await Promise.all([
-    pipeline.total('millrace_accepted_total'),
-    pipeline.total('millrace_dead_letters_total'),
-    pipeline.total('millrace_received_total'),
-  ]);
   for (let waitedMs = 0; waitedMs < READ_LIMIT_MS && pipeline.backlog() !== 0; waitedMs += POLL_MS)
     await pause(POLL_MS);
   await pipeline.stop();
-  const [counted, duplicates, late, windows, turnedAway] = await Promise.all(
-    ['counted', 'duplicates', 'late', 'windows_closed', 'turned_away'].map((name) =>
-      pipeline.total(`millrace_${name}_total`),
-    ),
-  );
+  // Only now: while it runs, each part counts ahead of the next one.
+  const names = [
+    'received',
+    'turned_away',
+    'accepted',
+    'dead_letters',
+    'counted',
+    'duplicates',
+    'late',
+    'windows_closed',
+  ];
+  const totals = await Promise.all(names.map((name) => pipeline.total(`millrace_${name}_total`)));
+  const [received, turnedAway, stored, refused, counted, duplicates, late, windows] = totals as Totals;
   const verified = await verifyAll(config);
   const balanced =
     devices.acknowledged + devices.unacknowledged === devices.published &&
     devices.acknowledged <= stored + refused &&
-    received === stored + refused + turnedAway! &&
-    unread + stored === counted! + duplicates! + late! &&
+    received === stored + refused + turnedAway &&
+    unread + stored === counted + duplicates + late &&
     verified.differences === 0;
   return {
     published: devices.published,
     acknowledged: devices.acknowledged,
     stored,
     refused,
-    duplicates: duplicates!,
-    late: late!,
-    windows: windows!,
+    counted,
+    carriedOver: unread,
+    duplicates,
+    late,
+    windows,
     verified: verified.rows,
     differences: verified.differences,
     balanced,
