@@ -38,6 +38,9 @@ export type Code =
   // the log as a reader sees it
   | 'LOG_TRUNCATED'
   | 'CHECKPOINT_INVALID'
+  // a command that asks the running gateway to do something
+  | 'GATEWAY_UNREACHABLE'
+  | 'GATEWAY_REFUSED'
   // a worker thread died; it is started again
   | 'THREAD_ENDED'
   // asked to stop while waiting

@@ -15,6 +15,8 @@ export type RecordKind =
   | 'tick'
   /** A dead letter; value = JSON of a Refusal, payload in base64. */
   | 'refusal'
+  /** Says that a dead letter was sent through inspection and the log again; stands behind the letter in the same log. */
+  | 'requeued'
   /** A reading that came too late for its window, with the reason; written by `rollup/`. */
   | 'late'
   /** A closed pane, between the two stages of a rollup. */

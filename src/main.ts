@@ -141,6 +141,23 @@ example(
 );
 
 example(
+  deadletters
+    .command('requeue')
+    .description('send them through inspection and the log again, each once, whether a gateway runs or not')
+    .addOption(config())
+    .option('--id <id>', 'only this one')
+    .option('--stream <name>', 'only this stream')
+    .option('--since <duration>', 'only those received in the last 2h, 3d, ...')
+    .option('--schema <file>', 'say first how many would pass with this schema for the stream')
+    .option('--dry-run', 'only say how many would pass')
+    .option('--data <folder>', 'data folder, instead of the one in the configuration')
+    .addOption(json())
+    .action(async (options) => finish((await import('./cli/requeue.ts')).requeue(options, terminal))),
+  'millrace deadletters requeue --stream environment --since 2d --schema new.schema.json --dry-run',
+  'millrace deadletters requeue --stream environment --since 2d',
+);
+
+example(
   program
     .command('passwd')
     .description('hash a password read from standard input, for the users file')

@@ -22,18 +22,18 @@ import { loadAssets } from './inspect/assets.ts';
 import { createInspector, DEFAULT_LIMITS, type InspectLimits } from './inspect/inspect.ts';
 import { SeriesMemory } from './inspect/series.ts';
 import { type AssetWatch, watchAssets } from './inspect/watch.ts';
-import { kafkaReader } from './journal/kafka-reader.ts';
-import { kafkaTopics } from './journal/kafka-topics.ts';
 import { Progress } from './journal/progress.ts';
 import { openSpool, type Spool } from './journal/spool.ts';
-import { openSpoolReader } from './journal/spool-reader.ts';
 import type { LogRecord } from './log.ts';
 import { createAccept, tickRecord } from './parts/accept.ts';
+import { openDeadLetters } from './parts/dead-letter-log.ts';
 import { createFeed } from './parts/feed.ts';
 import { spoolFolder } from './parts/folders.ts';
 import { KafkaHold } from './parts/hold.ts';
+import { createRequeue } from './parts/requeue.ts';
 import { openStore, ROLLUP_GROUP } from './parts/rollup.ts';
 import { startThread, type Thread } from './parts/threads.ts';
+import type { Inspection, Message } from './reading.ts';
 import type { Row } from './row.ts';
 import { matchTopic } from './stream.ts';
 import { createLogger, Telemetry } from './telemetry.ts';
@@ -129,14 +129,7 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
   const store = await openStore(config, telemetry, true);
   if (!store.ok) return store;
   undo.push(() => store.value.close());
-  const deadLetters = config.kafka
-    ? kafkaReader(config.kafka, kafkaTopics(config.kafka).deadletters, telemetry)
-    : openSpoolReader({
-        folder: spoolFolder(config),
-        ...(spool ? { progress: spool.progress } : undefined),
-        clock,
-        telemetry,
-      });
+  const deadLetters = openDeadLetters(config, telemetry, spool?.progress);
   undo.push(() => deadLetters.close());
   const listeners = gateway?.value.broker.addresses.map(urlOf) ?? [];
   const states = new SpoolState(startedMs);
@@ -172,8 +165,18 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
     rows: (query) => store.value.read(query),
     running: () => running,
     deadLetters,
-    accept: gateway?.value.accept ?? null,
-    received,
+    requeue: gateway
+      ? createRequeue({
+          deadLetters,
+          streams: config.streams,
+          inspect: gateway.value.inspect,
+          append: gateway.value.append,
+          received,
+          onlyWriter: config.kafka === null,
+          telemetry,
+          onAccepted: (reading, receivedMs) => board.accepted(reading, receivedMs),
+        })
+      : null,
   });
   const view = await startView({ http: config.http, feed, telemetry, clock });
   if (!view.ok) return view;
@@ -231,7 +234,8 @@ interface GatewayNeeds {
 interface Gateway {
   readonly broker: Broker;
   readonly bridges: readonly Bridge[];
-  readonly accept: ReturnType<typeof createAccept>;
+  inspect(message: Message): Inspection;
+  append(record: LogRecord, onDurable: (outcome: Outcome) => void): void;
 }
 
 async function startGateway(needs: GatewayNeeds): Promise<Outcome<Gateway>> {
@@ -307,7 +311,12 @@ async function startGateway(needs: GatewayNeeds): Promise<Outcome<Gateway>> {
     bridges.push(bridge.value);
     undo.push(() => bridge.value.close());
   }
-  return succeed({ broker: broker.value, bridges, accept });
+  return succeed({
+    broker: broker.value,
+    bridges,
+    inspect: (message) => inspector.inspect(message),
+    append,
+  });
 }
 
 function urlOf({ host, port, tls, websocket }: Address): string {

@@ -8,6 +8,7 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } f
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { needTime } from './support/servers.ts';
 import { until } from './support/until.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -112,11 +113,13 @@ describe('The README', function () {
     }
   });
 
-  it('installs from the lock file with `npm ci`', async () => {
+  it('installs from the lock file with `npm ci`', async function () {
+    needTime(this);
     await run('npm ci');
   });
 
-  it('shows closed 10 s windows within 30 s of `npm run demo`, ends with 0 on Ctrl-C, and goes on when started again', async () => {
+  it('shows closed 10 s windows within 30 s of `npm run demo`, ends with 0 on Ctrl-C, and goes on when started again', async function () {
+    needTime(this);
     const rows = RUN_HERE.find((command) => command.startsWith('curl'))!;
     const demo = start('npm run demo');
     await until(() => demo.output().includes('Live page'), 60_000, 'the address of the page is printed');
@@ -143,14 +146,16 @@ describe('The README', function () {
     assert.equal(execFileSync('ls', [join(folder, 'demo-data/spool')]).toString(), first, 'the same log goes on');
   });
 
-  it('ends the demo itself, without npm around it, with 0 on Ctrl-C', async () => {
+  it('ends the demo itself, without npm around it, with 0 on Ctrl-C', async function () {
+    needTime(this);
     const demo = start('exec node dist/src/main.js demo');
     await until(() => demo.output().includes('Ctrl-C stops'), 60_000, 'it runs');
     interrupt(demo.child);
     assert.equal(await demo.ended, 0, demo.output());
   });
 
-  it('has a first configuration that is valid, runs, and accepts the sample message', async () => {
+  it('has a first configuration that is valid, runs, and accepts the sample message', async function () {
+    needTime(this);
     const yaml = blocks('yaml').find((block) => block.includes('# millrace.yaml'))!;
     writeFileSync(join(folder, 'millrace.yaml'), yaml);
     await run('npm run --silent millrace -- check --config millrace.yaml');
@@ -169,7 +174,8 @@ describe('The README', function () {
     assert.match(gateway.output(), /"msg":"stopped"/);
   });
 
-  it('shows settings for Kafka and InfluxDB that complete the first configuration', async () => {
+  it('shows settings for Kafka and InfluxDB that complete the first configuration', async function () {
+    needTime(this);
     const [first, servers] = [blocks('yaml')[0]!, blocks('yaml')[1]!];
     writeFileSync(join(folder, 'both.yaml'), `${servers}\n${first}`);
     const env = 'KAFKA=127.0.0.1:9092 INFLUX_URL=http://127.0.0.1:8086 INFLUX_TOKEN=t';

@@ -1,7 +1,7 @@
 /**
- * `millrace deadletters`: the refused payloads in the log, newest first. They are records like any other: with Kafka in
- * the topic `<prefix>.deadletters` (and, until forwarded, in the spool), without it in the spool itself.
- * A command has more time than a page: the whole log is searched.
+ * `millrace deadletters list` and `show`: the refused payloads in the log, newest first. They are records like any other:
+ * with Kafka in the topic `<prefix>.deadletters` (and, until forwarded, in the spool), without it in the spool itself.
+ * A command has more time than a page: the whole log is searched. `requeue`: requeue.ts.
  */
 import { systemClock } from '../clock.ts';
 import { deadLetterAt, findDeadLetters } from '../parts/dead-letters.ts';
@@ -27,15 +27,11 @@ export async function list(
     terminal.err(`millrace: --limit ${options.limit} is not a number from 1 to ${MAX_LIST}`);
     return EXIT.usage;
   }
-  const sinceMs = options.since === undefined ? null : parseDurationMs(options.since);
-  if (options.since !== undefined && sinceMs === null) {
-    terminal.err(`millrace: --since ${options.since} is not a duration such as 30m, 2h or 3d`);
-    return EXIT.usage;
-  }
+  const fromMs = parseSince(options.since, terminal);
+  if (fromMs === null) return EXIT.usage;
   const opened = await openForReading(options, terminal);
   if (typeof opened === 'number') return opened;
   try {
-    const fromMs = sinceMs === null ? 0 : systemClock.nowMs() - sinceMs;
     const found = await findDeadLetters(opened.deadLetters, {
       limit,
       sinceMs: fromMs,
@@ -49,8 +45,9 @@ export async function list(
       else {
         const time = new Date(letter.receivedMs).toISOString();
         const field = refusal.field === '' ? '' : ` ${refusal.field}`;
+        const again = letter.requeuedMs === undefined ? '' : '  (requeued)';
         terminal.out(
-          `${id.padEnd(12)} ${time}  ${refusal.code.padEnd(19)} ${refusal.topic}${field}  ${refusal.reason}`,
+          `${id.padEnd(12)} ${time}  ${refusal.code.padEnd(19)} ${refusal.topic}${field}  ${refusal.reason}${again}`,
         );
       }
     }
@@ -100,6 +97,15 @@ export async function show(id: string, options: Common, terminal: Terminal): Pro
   }
 }
 
+/** Epoch milliseconds; 0 without `--since`; null when it is not a duration, which was said then. */
+export function parseSince(since: string | undefined, terminal: Terminal): number | null {
+  if (since === undefined) return 0;
+  const ms = parseDurationMs(since);
+  if (ms !== null) return systemClock.nowMs() - ms;
+  terminal.err(`millrace: --since ${since} is not a duration such as 30m, 2h or 3d`);
+  return null;
+}
+
 /** Text where it is text; otherwise base64. */
 function printable(payload: Uint8Array): string {
   const text = Buffer.from(payload).toString('utf8');
@@ -111,5 +117,6 @@ function printable(payload: Uint8Array): string {
 
 function asJson(found: DeadLetter): object {
   const { payload, ...rest } = found.refusal;
-  return { id: found.id, receivedMs: found.receivedMs, ...rest, payload: Buffer.from(payload).toString('base64') };
+  const { id, receivedMs, requeuedMs = null } = found;
+  return { id, receivedMs, requeuedMs, ...rest, payload: Buffer.from(payload).toString('base64') };
 }

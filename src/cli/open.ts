@@ -7,6 +7,7 @@ import { kafkaReader } from '../journal/kafka-reader.ts';
 import { kafkaTopics } from '../journal/kafka-topics.ts';
 import { openSpoolReader } from '../journal/spool-reader.ts';
 import type { LogReader } from '../log.ts';
+import { openDeadLetters } from '../parts/dead-letter-log.ts';
 import { lateFolder, spoolFolder } from '../parts/folders.ts';
 import { silentTelemetry, type Telemetry } from '../telemetry.ts';
 import { EXIT, type Terminal } from './terminal.ts';
@@ -48,18 +49,17 @@ export async function openForReading(options: ConfigOptions, terminal: Terminal)
 export function openLogs(config: Config): Omit<OpenedLog, 'config'> {
   const telemetry = silentTelemetry();
   const spool = (folder: string) => openSpoolReader({ folder, clock: systemClock, telemetry });
-  const topic = (role: 'readings' | 'late' | 'deadletters') =>
-    kafkaReader(config.kafka!, kafkaTopics(config.kafka!)[role], telemetry);
+  const topic = (role: 'readings' | 'late') => kafkaReader(config.kafka!, kafkaTopics(config.kafka!)[role], telemetry);
   const log = config.kafka ? topic('readings') : spool(spoolFolder(config));
   const late = config.kafka ? topic('late') : spool(lateFolder(config));
-  const deadLetters = config.kafka ? topic('deadletters') : log;
+  const deadLetters = openDeadLetters(config, telemetry);
   return {
     telemetry,
     log,
     late,
     deadLetters,
     async close() {
-      for (const reader of new Set([log, late, deadLetters])) await reader.close();
+      for (const reader of [log, late, deadLetters]) await reader.close();
     },
   };
 }

@@ -1,6 +1,6 @@
 /**
- * All lanes, and which of them a record takes: a reading that of its key, a tick every one of the readings, refusals,
- * late readings and panes those of the topics of these names.
+ * All lanes, and which of them a record takes: a reading that of its key, a tick every one of the readings, refusals and
+ * what became of them, late readings and panes those of the topics of these names.
  */
 import type { LogRecord } from '../log.ts';
 import { Lane } from './forward-lane.ts';
@@ -13,14 +13,16 @@ export class Lanes {
   readonly #byKind: Readonly<Record<Exclude<LogRecord['kind'], 'tick'>, readonly Lane[]>>;
 
   constructor(topics: Readonly<Record<TopicRole, KafkaTopic>>) {
+    const deadLetters = lanesOf(topics.deadletters);
     this.#byKind = {
       reading: lanesOf(topics.readings),
-      refusal: lanesOf(topics.deadletters),
+      refusal: deadLetters,
+      requeued: deadLetters,
       late: lanesOf(topics.late),
       pane: lanesOf(topics.panes),
     };
     this.readings = this.#byKind.reading;
-    this.all = Object.values(this.#byKind).flat();
+    this.all = [...new Set(Object.values(this.#byKind).flat())];
   }
 
   of(record: LogRecord): readonly Lane[] {

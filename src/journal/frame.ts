@@ -28,8 +28,15 @@ export const MAX_VALUE_BYTES = 16 * 2 ** 20;
 export const MAX_NAME_BYTES = 65_535;
 export const MAX_FRAME_BYTES = FRAME_HEAD_BYTES + 3 * MAX_NAME_BYTES + MAX_VALUE_BYTES;
 
-const KIND_CODES: Readonly<Record<RecordKind, number>> = { reading: 1, tick: 2, refusal: 3, late: 4, pane: 5 };
-const KINDS: readonly RecordKind[] = ['reading', 'tick', 'refusal', 'late', 'pane'];
+const KIND_CODES: Readonly<Record<RecordKind, number>> = {
+  reading: 1,
+  tick: 2,
+  refusal: 3,
+  late: 4,
+  pane: 5,
+  requeued: 6,
+};
+const KINDS: readonly RecordKind[] = ['reading', 'tick', 'refusal', 'late', 'pane', 'requeued'];
 const FLAG_ASCII = 1;
 const HIGH = 2 ** 32;
 

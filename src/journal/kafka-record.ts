@@ -9,7 +9,7 @@
 import type { IHeaders, KafkaMessage, Message } from 'kafkajs';
 import type { LogRecord, RecordKind, StoredRecord } from '../log.ts';
 
-const KINDS: ReadonlySet<string> = new Set<RecordKind>(['reading', 'tick', 'refusal', 'late', 'pane']);
+const KINDS: ReadonlySet<string> = new Set<RecordKind>(['reading', 'tick', 'refusal', 'late', 'pane', 'requeued']);
 /** Offset, timestamp, lengths and header names of one message; a close upper bound. */
 const OVERHEAD_BYTES = 64;
 

@@ -1,13 +1,18 @@
 /**
- * Finding dead letters in a log, newest first, without reading all of it: from the end backwards in pieces, until enough
- * are found, the asked time is passed, or MAX_SCANNED_RECORDS were looked at. An id is `<partition>-<offset>`.
+ * Dead letters in a log: finding them, newest first, without reading all of it; going through them, oldest first; and
+ * the marks that say which of them were requeued (requeue.ts). An id is `<partition>-<offset>` in the log that keeps
+ * them (dead-letter-log.ts).
+ *
+ * A mark is a record of kind `requeued` that stands behind its letter in the same log: `{"letter":"0-1234"}`.
  */
 import { type Outcome, succeed } from '../errors.ts';
-import type { LogReader } from '../log.ts';
+import type { LogBatch, LogReader, LogRecord, StoredRecord } from '../log.ts';
 import { decodeRefusal } from '../reading.ts';
 import type { DeadLetter, DeadLetterQuery } from '../view/feed.ts';
 
-const PIECE_RECORDS = 20_000;
+/** Records looked at in one piece, from the end backwards: few at first, since a dead letter may be large. */
+const FIRST_PIECE_RECORDS = 256;
+const MOST_PIECE_RECORDS = 20_000;
 export const MAX_SCANNED_RECORDS = 2_000_000;
 
 export interface Search extends DeadLetterQuery {
@@ -16,50 +21,122 @@ export interface Search extends DeadLetterQuery {
   readonly maxScanned?: number;
 }
 
+/** A letter with the record that it stands in. */
+export interface FoundLetter extends DeadLetter {
+  readonly record: StoredRecord;
+}
+
 export async function findDeadLetters(reader: LogReader, search: Search): Promise<Outcome<DeadLetter[]>> {
   const { limit, sinceMs, wanted = () => true, maxScanned = MAX_SCANNED_RECORDS } = search;
   const found: DeadLetter[] = [];
+  const marks = new Map<string, number>();
   for (let partition = 0; partition < reader.partitions; partition++) {
     const known = await reader.offsets(partition);
     if (!known.ok) return known;
-    const start = sinceMs > 0 ? await reader.offsetAtTime(partition, sinceMs) : succeed(known.value.firstOffset);
+    const { firstOffset, endOffset } = known.value;
+    const start = sinceMs > 0 ? await reader.offsetAtTime(partition, sinceMs) : succeed(firstOffset);
     if (!start.ok) return start;
-    const from = Math.max(start.value, known.value.firstOffset, known.value.endOffset - maxScanned);
+    const from = Math.max(start.value, firstOffset, endOffset - maxScanned);
     let count = 0;
-    for (let end = known.value.endOffset; end > from && count < limit; end -= PIECE_RECORDS) {
-      for await (const batch of reader.range(partition, Math.max(from, end - PIECE_RECORDS), end)) {
+    let pieceRecords = FIRST_PIECE_RECORDS;
+    for (let end = endOffset; end > from && count < limit; ) {
+      const begin = Math.max(from, end - pieceRecords);
+      const piece: DeadLetter[] = [];
+      for await (const batch of reader.range(partition, begin, end)) {
+        readMarks(batch, marks);
         for (const record of batch.records) {
-          if (record.kind !== 'refusal' || record.receivedMs < sinceMs) continue;
-          const refusal = decodeRefusal(textOf(record.value));
-          if (!refusal) continue;
-          const letter = { id: `${partition}-${record.offset}`, receivedMs: record.receivedMs, refusal };
-          if (!wanted(letter)) continue;
-          found.push(letter);
-          count++;
+          const letter = record.receivedMs < sinceMs ? null : letterOf(partition, record);
+          if (!letter || !wanted(letter)) continue;
+          piece.push({ id: letter.id, receivedMs: letter.receivedMs, refusal: letter.refusal });
+          // Payloads are large: no more of them are held than are asked for.
+          if (piece.length > limit - count) piece.shift();
         }
       }
+      found.push(...piece);
+      count += piece.length;
+      end = begin;
+      pieceRecords = Math.min(pieceRecords * 4, MOST_PIECE_RECORDS);
     }
   }
-  return succeed(newestFirst(found).slice(0, limit));
+  const newest = found.sort(newestFirst).slice(0, limit);
+  return succeed(newest.map((letter) => withMark(letter, marks.get(letter.id))));
 }
 
 export async function deadLetterAt(reader: LogReader, id: string): Promise<Outcome<DeadLetter | null>> {
-  const match = /^(\d{1,6})-(\d{1,16})$/.exec(id);
-  const [partition, offset] = [Number(match?.[1]), Number(match?.[2])];
-  if (!match || partition >= reader.partitions || !Number.isSafeInteger(offset)) return succeed(null);
+  const place = placeOf(id);
+  if (!place || place.partition >= reader.partitions) return succeed(null);
+  const { partition, offset } = place;
   const known = await reader.offsets(partition);
   if (!known.ok) return known;
   if (offset < known.value.firstOffset || offset >= known.value.endOffset) return succeed(null);
-  for await (const batch of reader.range(partition, offset, offset + 1)) {
-    const record = batch.records.find((each) => each.offset === offset && each.kind === 'refusal');
-    const refusal = record && decodeRefusal(textOf(record.value));
-    if (record && refusal) return succeed({ id, receivedMs: record.receivedMs, refusal });
+  for await (const letter of walkDeadLetters(reader, partition, offset, offset + 1)) {
+    return succeed({ id, receivedMs: letter.receivedMs, refusal: letter.refusal });
   }
   return succeed(null);
 }
 
-function newestFirst(letters: DeadLetter[]): DeadLetter[] {
-  return letters.sort((a, b) => b.receivedMs - a.receivedMs || (a.id < b.id ? 1 : -1));
+/** The letters of [fromOffset, toOffset), oldest first, one at a time. Marks on the way are added to `marks`. */
+export async function* walkDeadLetters(
+  reader: LogReader,
+  partition: number,
+  fromOffset: number,
+  toOffset: number,
+  marks?: Map<string, number>,
+): AsyncGenerator<FoundLetter> {
+  for await (const batch of reader.range(partition, fromOffset, toOffset)) {
+    if (marks) readMarks(batch, marks);
+    for (const record of batch.records) {
+      const letter = letterOf(partition, record);
+      if (letter) yield letter;
+    }
+  }
+}
+
+/** Null: not an id. */
+export function placeOf(id: string): { partition: number; offset: number } | null {
+  const match = /^(\d{1,6})-(\d{1,16})$/.exec(id);
+  if (!match) return null;
+  const [partition, offset] = [Number(match[1]), Number(match[2])];
+  return Number.isSafeInteger(offset) ? { partition, offset } : null;
+}
+
+export function markRecord(letterId: string, receivedMs: number): LogRecord {
+  const value = Buffer.from(JSON.stringify({ letter: letterId }));
+  return { kind: 'requeued', key: '', receivedMs, stream: '', topic: '', value };
+}
+
+/** Adds the marks of a batch: letter id -> when it was requeued. */
+export function readMarks({ records }: LogBatch, marks: Map<string, number>): void {
+  for (const record of records) {
+    const letter = record.kind === 'requeued' ? markedLetter(record) : null;
+    if (letter !== null) marks.set(letter, record.receivedMs);
+  }
+}
+
+/** The id of the letter that a mark names; null when it is none of ours. */
+function markedLetter(record: StoredRecord): string | null {
+  try {
+    const { letter } = JSON.parse(textOf(record.value)) as { letter?: unknown };
+    return typeof letter === 'string' ? letter : null;
+  } catch {
+    return null;
+  }
+}
+
+function letterOf(partition: number, record: StoredRecord): FoundLetter | null {
+  if (record.kind !== 'refusal') return null;
+  const refusal = decodeRefusal(textOf(record.value));
+  if (!refusal) return null;
+  return { id: `${partition}-${record.offset}`, receivedMs: record.receivedMs, refusal, record };
+}
+
+function withMark(letter: DeadLetter, requeuedMs: number | undefined): DeadLetter {
+  return requeuedMs === undefined ? letter : { ...letter, requeuedMs };
+}
+
+function newestFirst(a: DeadLetter, b: DeadLetter): number {
+  const [one, other] = [placeOf(a.id)!, placeOf(b.id)!];
+  return b.receivedMs - a.receivedMs || other.partition - one.partition || other.offset - one.offset;
 }
 
 function textOf(value: Uint8Array): string {

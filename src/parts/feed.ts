@@ -1,23 +1,14 @@
 /** What the view sees of the running parts: the implementation of `view/feed.ts` on the pipeline's own objects. */
 import { AggregatorRegistry, type Registry } from 'prom-client';
-import { fail, type Outcome, succeed } from '../errors.ts';
+import { fail, type Outcome } from '../errors.ts';
 import type { LogReader } from '../log.ts';
-import type { Message } from '../reading.ts';
 import type { Row, RowQuery } from '../row.ts';
 import type { Stream } from '../stream.ts';
 import type { Telemetry } from '../telemetry.ts';
 import type { Board } from '../view/board.ts';
-import type {
-  DeadLetter,
-  DeadLetterQuery,
-  Feed,
-  MetricSample,
-  PipelineStatus,
-  Requeued,
-  RunningQuery,
-} from '../view/feed.ts';
-import type { Verdict } from './accept.ts';
+import type { DeadLetter, DeadLetterQuery, Feed, MetricSample, PipelineStatus, RunningQuery } from '../view/feed.ts';
 import { deadLetterAt, findDeadLetters } from './dead-letters.ts';
+import type { Requeue } from './requeue.ts';
 import type { MetricSnapshot } from './threads.ts';
 
 export interface FeedNeeds {
@@ -32,8 +23,7 @@ export interface FeedNeeds {
   running(): readonly Row[];
   readonly deadLetters: LogReader;
   /** Null where this process has no gateway. */
-  readonly accept: ((message: Message, settled: (verdict: Verdict) => void) => void) | null;
-  received(): number;
+  readonly requeue: Requeue | null;
 }
 
 export function createFeed(needs: FeedNeeds): Feed {
@@ -60,29 +50,10 @@ export function createFeed(needs: FeedNeeds): Feed {
         .slice(0, query.limit),
     deadLetters: (query: DeadLetterQuery): Promise<Outcome<DeadLetter[]>> => findDeadLetters(needs.deadLetters, query),
     deadLetter: (id) => deadLetterAt(needs.deadLetters, id),
-    requeue: async (id) => {
-      const { accept } = needs;
-      if (accept === null) {
-        return fail('USAGE', 'This process runs no gateway; ask the page of a gateway to requeue.');
-      }
-      const found = await deadLetterAt(needs.deadLetters, id);
-      if (!found.ok) return found;
-      if (found.value === null) return succeed(null);
-      const { refusal } = found.value;
-      const message = {
-        topic: refusal.topic,
-        payload: refusal.payload,
-        client: refusal.client,
-        receivedMs: needs.received(),
-      };
-      const verdict = await new Promise<Verdict>((resolve) => accept(message, resolve));
-      if (verdict.kind === 'failed') return { ok: false, failure: verdict.failure };
-      if (verdict.kind === 'accepted') return succeed<Requeued>({ kind: 'accepted', readings: 1 });
-      return succeed<Requeued>({
-        kind: 'refused',
-        refusal: { ...refusal, code: verdict.code, reason: verdict.reason },
-      });
-    },
+    requeue: async (wishes) =>
+      needs.requeue
+        ? needs.requeue(wishes)
+        : fail('USAGE', 'This process runs no gateway; ask the page of a gateway to requeue.'),
   };
 }
 

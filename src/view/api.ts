@@ -6,7 +6,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { type Failure, messageOf } from '../errors.ts';
 import { parseWindow, type Stream } from '../stream.ts';
 import { DEVICE_ORDERS } from './board.ts';
-import type { DeadLetter, Feed } from './feed.ts';
+import type { DeadLetter, Feed, Requeued, RequeueWish } from './feed.ts';
 import { mayChange } from './guard.ts';
 import type { LiveHub, Watch } from './live.ts';
 import type { Observer } from './overview.ts';
@@ -17,6 +17,8 @@ export const MAX_ROW_STREAMS = 8;
 const MAX_DEVICES_PER_PAGE = 500;
 const MAX_RUNNING_ROWS = 10_000;
 const MAX_DEAD_LETTERS = 500;
+/** In one call; the body has a limit too. */
+const MAX_REQUEUED = 250;
 /** Of a payload in a list; one by its id comes whole. */
 const PREVIEW_BYTES = 2_048;
 
@@ -125,17 +127,25 @@ export function addApi(app: FastifyInstance, { feed, observer, hub, token }: Api
     return showLetter(letter, Number.POSITIVE_INFINITY);
   });
 
-  app.post<{ Params: { id: string } }>('/api/v1/deadletters/:id/requeue', async (request, reply) => {
+  const mustBeAllowed = (request: FastifyRequest, reply: FastifyReply): void => {
     const permission = mayChange(token, request.headers.authorization);
-    if (!permission.allowed) {
-      if (permission.status === 401) reply.header('www-authenticate', 'Bearer realm="millrace"');
-      throw new Refused(permission.status, permission.status === 403 ? 'READ_ONLY' : 'TOKEN', permission.reason);
-    }
-    const requeued = unwrap(await feed.requeue(letterId(request.params.id)));
-    if (!requeued) throw new Refused(404, 'NOT_FOUND', `There is no dead letter ${request.params.id}.`);
-    if (requeued.kind === 'accepted') return { result: 'accepted', readings: requeued.readings };
-    const { code, reason, field } = requeued.refusal;
-    return { result: 'refused', code, reason, field };
+    if (permission.allowed) return;
+    if (permission.status === 401) reply.header('www-authenticate', 'Bearer realm="millrace"');
+    throw new Refused(permission.status, permission.status === 403 ? 'READ_ONLY' : 'TOKEN', permission.reason);
+  };
+
+  app.post<{ Params: { id: string } }>('/api/v1/deadletters/:id/requeue', async (request, reply) => {
+    mustBeAllowed(request, reply);
+    const [requeued] = unwrap(await feed.requeue([{ id: letterId(request.params.id) }]));
+    if (requeued?.kind !== 'missing') return showRequeued(requeued!);
+    throw new Refused(404, 'NOT_FOUND', `There is no dead letter ${request.params.id}.`);
+  });
+
+  app.post('/api/v1/deadletters/requeue', async (request, reply) => {
+    mustBeAllowed(request, reply);
+    const wishes = requeueWishes(request.body);
+    const requeued = unwrap(await feed.requeue(wishes));
+    return { results: requeued.map((one, index) => ({ id: wishes[index]!.id, ...showRequeued(one) })) };
   });
 
   app.get('/api/v1/live', (request: FastifyRequest, reply: FastifyReply) => {
@@ -203,6 +213,29 @@ function letterId(id: string): string {
   throw new BadRequest({ field: 'id', value: id.slice(0, 100), expected: 'the id of a dead letter, as in the list' });
 }
 
+function requeueWishes(body: unknown): RequeueWish[] {
+  const { letters } = (body ?? {}) as { letters?: unknown };
+  const fit = (letter: unknown) => {
+    const { id, receivedMs } = (letter ?? {}) as Partial<Record<keyof RequeueWish, unknown>>;
+    return typeof id === 'string' && (receivedMs === undefined || Number.isSafeInteger(receivedMs));
+  };
+  if (Array.isArray(letters) && letters.length <= MAX_REQUEUED && letters.every(fit)) {
+    return letters.map(({ id, receivedMs }: RequeueWish) => ({ id: letterId(id), ...optional({ receivedMs }) }));
+  }
+  const expected = `{"letters":[{"id":"0-1234","receivedMs":1700000000000}, ...]}, at most ${MAX_REQUEUED}`;
+  throw new BadRequest({ field: 'body', value: JSON.stringify(body ?? null).slice(0, 100), expected });
+}
+
+/** Also the form in which the command line answers. */
+export function showRequeued(requeued: Requeued): object {
+  const { kind: result } = requeued;
+  if (requeued.kind === 'accepted') return { result, readings: requeued.readings };
+  if (requeued.kind === 'already') return { result, requeuedMs: requeued.requeuedMs };
+  if (requeued.kind === 'missing') return { result };
+  const { code, reason, field } = requeued.refusal;
+  return { result, code, reason, field };
+}
+
 function optional<T extends object>(fields: T): { [K in keyof T]?: NonNullable<T[K]> } {
   return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as {
     [K in keyof T]?: NonNullable<T[K]>;
@@ -221,12 +254,13 @@ function describe(stream: Stream): object {
   };
 }
 
-function showLetter({ id, receivedMs, refusal }: DeadLetter, maxBytes: number): object {
+function showLetter({ id, receivedMs, refusal, requeuedMs }: DeadLetter, maxBytes: number): object {
   const bytes = Buffer.from(refusal.payload);
   const shown = bytes.subarray(0, Math.min(bytes.length, maxBytes));
   return {
     id,
     receivedMs,
+    requeuedMs: requeuedMs ?? null,
     code: refusal.code,
     reason: refusal.reason,
     field: refusal.field,

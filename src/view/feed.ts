@@ -94,6 +94,8 @@ export interface DeadLetter {
   /** Received stamp of the payload. */
   readonly receivedMs: number;
   readonly refusal: Refusal;
+  /** When it was sent through inspection and the log again; only where that was looked for, and is so. */
+  readonly requeuedMs?: number;
 }
 
 export interface DeadLetterQuery {
@@ -103,10 +105,20 @@ export interface DeadLetterQuery {
   readonly sinceMs: number;
 }
 
+/** A dead letter to be requeued; with its received stamp it is made sure that it is the one that was meant. */
+export interface RequeueWish {
+  readonly id: string;
+  readonly receivedMs?: number;
+}
+
 export type Requeued =
   | { readonly kind: 'accepted'; readonly readings: number }
-  /** Inspected again and refused again. */
-  | { readonly kind: 'refused'; readonly refusal: Refusal };
+  /** Inspected again and refused again: nothing has changed. */
+  | { readonly kind: 'refused'; readonly refusal: Refusal }
+  /** Requeued before: its readings are in the log. */
+  | { readonly kind: 'already'; readonly requeuedMs: number }
+  /** There is no such dead letter. */
+  | { readonly kind: 'missing' };
 
 export interface Feed {
   readonly streams: Readonly<Record<string, Stream>>;
@@ -124,6 +136,6 @@ export interface Feed {
   /** Newest first. */
   deadLetters(query: DeadLetterQuery): Promise<Outcome<readonly DeadLetter[]>>;
   deadLetter(id: string): Promise<Outcome<DeadLetter | null>>;
-  /** Sends the payload through inspection and the log once more; null = no such dead letter. */
-  requeue(id: string): Promise<Outcome<Requeued | null>>;
+  /** Sends the payloads through inspection and the log once more, each once; answers in the order of the wishes. */
+  requeue(wishes: readonly RequeueWish[]): Promise<Outcome<readonly Requeued[]>>;
 }

@@ -4,7 +4,7 @@ import type { KafkaMessage } from 'kafkajs';
 import { fromMessage, messageBytes, toMessage } from '../../src/journal/kafka-record.ts';
 import type { LogRecord, RecordKind } from '../../src/log.ts';
 
-const kinds: readonly RecordKind[] = ['reading', 'tick', 'refusal', 'late', 'pane'];
+const kinds: readonly RecordKind[] = ['reading', 'tick', 'refusal', 'late', 'pane', 'requeued'];
 const records: fc.Arbitrary<LogRecord> = fc.record({
   kind: fc.constantFrom(...kinds),
   key: fc.string({ unit: 'grapheme' }),

@@ -49,7 +49,7 @@ describe('the rollup engine', () => {
   });
 
   it('takes the clock from ticks, refusals and late readings too, but counts none of them', () => {
-    for (const kind of ['tick', 'refusal', 'late', 'pane'] as const) {
+    for (const kind of ['tick', 'refusal', 'requeued', 'late', 'pane'] as const) {
       const mover = (offset: number): StoredRecord => ({ ...tickRecord(offset, T + 27_000), kind, stream: 's' });
       const engine = feed(new Engine(settings(), TRUE_BEGINNING), log(0, reading(T, 1), mover));
       assert.deepEqual(brief(engine.take().rows), ['10s@0 n=1 sum=1'], kind);

@@ -18,6 +18,7 @@ import type {
   PartStatus,
   PipelineStatus,
   Requeued,
+  RequeueWish,
   RunningQuery,
 } from '../../src/view/feed.ts';
 
@@ -255,11 +256,19 @@ export class FakeFeed implements Feed {
     return succeed(this.letters.find((letter) => letter.id === id) ?? null);
   }
 
-  async requeue(id: string): Promise<Outcome<Requeued | null>> {
-    const letter = this.letters.find((one) => one.id === id);
-    if (!letter) return succeed(null);
-    if (letter.refusal.code === 'schema') return succeed({ kind: 'refused', refusal: letter.refusal });
-    return succeed({ kind: 'accepted', readings: 1 });
+  /** Each letter with a refusal other than `schema` is accepted, once. */
+  async requeue(wishes: readonly RequeueWish[]): Promise<Outcome<readonly Requeued[]>> {
+    return succeed(wishes.map(({ id }) => this.#requeue(id)));
+  }
+
+  #requeue(id: string): Requeued {
+    const index = this.letters.findIndex((one) => one.id === id);
+    const letter = this.letters[index];
+    if (!letter) return { kind: 'missing' };
+    if (letter.requeuedMs !== undefined) return { kind: 'already', requeuedMs: letter.requeuedMs };
+    if (letter.refusal.code === 'schema') return { kind: 'refused', refusal: letter.refusal };
+    this.letters[index] = { ...letter, requeuedMs: letter.receivedMs + 1 };
+    return { kind: 'accepted', readings: 1 };
   }
 
   #matching(stream: string, tags: Readonly<Record<string, string>> = {}): Series[] {

@@ -10,12 +10,13 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { freePort } from '../../compose/stack/launch.ts';
 import { type Outgoing, SimulatedClient } from '../../devices-sim/client.ts';
 import { type DeviceOptions, deviceReports, type Fault, type Report } from '../../devices-sim/device.ts';
 import type { Ledger, LedgerEvent } from '../../devices-sim/ledger.ts';
 import { Random } from '../../devices-sim/random.ts';
 import type { Delivery } from './deliveries.ts';
-import { freePort, type GatewayOptions, type GatewayProcess, startGateway } from './gateway-process.ts';
+import { type GatewayOptions, type GatewayProcess, startGateway } from './gateway-process.ts';
 
 /** A module for `preload`. */
 export const STEP_CLOCK = fileURLToPath(new URL('step-clock.mjs', import.meta.url));
@@ -53,6 +54,11 @@ export function devices(count: number, options: Omit<DeviceOptions, 'lateByMs' |
   };
 }
 
+/** One message of a device of the test's own making. */
+export function message(device: string, topic: string, payload: string, copies = 1): Message {
+  return { device, topic, payload: Buffer.from(payload), fault: 'none', copies, flaps: false };
+}
+
 export const NO_FAULTS = { gap: 0, duplicate: 0, late: 0, future: 0, malformed: 0, oversized: 0 } as const;
 
 export interface FeedOptions {
@@ -84,14 +90,14 @@ export class Feed {
     return this.#nowMs;
   }
 
-  /** Starts a gateway that has this feed's clock, and feeds it from now on. */
-  async add(options: GatewayOptions): Promise<FedGateway> {
+  /** Starts a gateway that has this feed's clock, and feeds it from now on with the messages that it is to have. */
+  async add(options: GatewayOptions, wanted: (message: Message) => boolean = () => true): Promise<FedGateway> {
     const ports = {
       mqttPort: options.mqttPort ?? (await freePort()),
       httpPort: options.httpPort ?? (await freePort()),
     };
     const env = { ...options.env, MILLRACE_TEST_CLOCK: this.#clockFile };
-    const fed = new FedGateway({ preload: STEP_CLOCK, ...options, ...ports, env }, () => this.#nowMs);
+    const fed = new FedGateway({ preload: STEP_CLOCK, ...options, ...ports, env }, wanted, () => this.#nowMs);
     await fed.start();
     fed.connect(this.#options.connections ?? 3);
     this.#fed.push(fed);
@@ -148,6 +154,7 @@ export class Feed {
 /** One gateway, in its present life, and what it was sent over all of them. */
 export class FedGateway {
   readonly #options: GatewayOptions;
+  readonly #wanted: (message: Message) => boolean;
   readonly #now: () => number;
   readonly #deliveries = new Map<Outgoing, { -readonly [K in keyof Delivery]: Delivery[K] }>();
   readonly #all: Delivery[] = [];
@@ -158,8 +165,9 @@ export class FedGateway {
   /** Connections that broke. */
   disconnections = 0;
 
-  constructor(options: GatewayOptions, now: () => number) {
+  constructor(options: GatewayOptions, wanted: (message: Message) => boolean, now: () => number) {
     this.#options = options;
+    this.#wanted = wanted;
     this.#now = now;
   }
 
@@ -200,7 +208,7 @@ export class FedGateway {
   }
 
   publish(messages: readonly Message[]): void {
-    for (const { device, topic, payload, fault, copies, flaps } of messages) {
+    for (const { device, topic, payload, fault, copies, flaps } of messages.filter(this.#wanted)) {
       let client = this.#connectionOf.get(device);
       if (!client) {
         client = this.#clients[this.#connectionOf.size % this.#clients.length]!;

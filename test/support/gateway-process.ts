@@ -19,6 +19,10 @@ export interface GatewayOptions {
   /** A module that is loaded before the program: a planted bug. */
   readonly preload?: string;
   readonly env?: Record<string, string>;
+  /** More settings of the http section, such as `token: secret`. */
+  readonly http?: string;
+  /** More settings of the mqtt section. */
+  readonly mqtt?: string;
   /** Default: free ones, kept over restarts by passing the same options again. */
   readonly mqttPort?: number;
   readonly httpPort?: number;
@@ -48,14 +52,14 @@ export async function freePort(): Promise<number> {
 
 /** Starts it and waits until it listens; throws with its log when it ends instead. */
 export async function startGateway(options: GatewayOptions): Promise<GatewayProcess> {
-  const { folder, yaml, role = 'all', preload, env } = options;
+  const { folder, yaml, role = 'all', preload, env, http, mqtt } = options;
   const mqttPort = options.mqttPort ?? (await freePort());
   const httpPort = options.httpPort ?? (await freePort());
   mkdirSync(folder, { recursive: true });
   const file = join(folder, `${role}.yaml`);
-  const listener = `mqtt: { listeners: [{ port: ${mqttPort}, host: 127.0.0.1 }] }`;
+  const listener = `mqtt: { listeners: [{ port: ${mqttPort}, host: 127.0.0.1 }]${mqtt ? `, ${mqtt}` : ''} }`;
   const data = join(folder, role === 'rollup' ? `data-rollup-${httpPort}` : 'data');
-  writeFileSync(file, `data: ${data}\n${listener}\nhttp: { port: ${httpPort} }\n${yaml}`);
+  writeFileSync(file, `data: ${data}\n${listener}\nhttp: { port: ${httpPort}${http ? `, ${http}` : ''} }\n${yaml}`);
   const args = [...(preload ? ['--import', preload] : []), MAIN, 'run', '--config', file, '--role', role];
   const child = spawn(process.execPath, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
   let log = '';

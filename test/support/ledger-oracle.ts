@@ -93,7 +93,7 @@ type Row = Readonly<Record<string, unknown>>;
 export function judge(rules: Rules, judged: Judged): Verdict {
   const { deliveries, rows, closedToMs, sinceMs = Number.NEGATIVE_INFINITY, logRepeats = false } = judged;
   const findings: string[] = [];
-  const { places, counted, leftOut } = expected(rules, deliveries);
+  const { places, counted, leftOut } = expected(rules, deliveries, sinceMs);
   const found = new Map<string, Row>();
   const byWindow: Record<string, number> = {};
   let [exact, open] = [0, 0];
@@ -107,7 +107,6 @@ export function judge(rules: Rules, judged: Judged): Verdict {
   }
   for (const place of places.values()) {
     const { stream, window, startMs, endMs, tags } = place;
-    if (endMs <= sinceMs) continue;
     for (const [index, metric] of (stream.metrics.length > 0 ? stream.metrics : ['']).entries()) {
       const has = (reading: Reading) => metric === '' || reading.values[index] !== undefined;
       const certain = place.counted.filter(has);
@@ -139,7 +138,7 @@ export function judge(rules: Rules, judged: Judged): Verdict {
   return { findings, exact, open, byWindow, counted, leftOut };
 }
 
-function expected(rules: Rules, deliveries: readonly Delivery[]) {
+function expected(rules: Rules, deliveries: readonly Delivery[], sinceMs: number) {
   const places = new Map<string, Place>();
   const readings = new Map<string, { stream: StreamRules; tags: string; reading: Reading }>();
   for (const delivery of deliveries) {
@@ -173,6 +172,7 @@ function expected(rules: Rules, deliveries: readonly Delivery[]) {
     for (const window of stream.windows) {
       const { sizeMs, everyMs } = lengths(window);
       for (let startMs = downTo(reading.timeMs, everyMs); startMs + sizeMs > reading.timeMs; startMs -= everyMs) {
+        if (startMs + sizeMs <= sinceMs) break;
         const key = `${stream.name} ${window} ${startMs} ${tags}`;
         let place = places.get(key);
         if (place === undefined) {

@@ -11,7 +11,7 @@ export interface InfluxServer {
   readonly token: string;
 }
 
-type Need = 'kafka' | 'influx' | 'chromium' | 'mosquitto' | 'go';
+type Need = 'kafka' | 'influx' | 'chromium' | 'mosquitto' | 'go' | 'time';
 const leftOut = new Map<Need, number>();
 
 /** Brokers of the real Kafka, or this test (or the suite whose `before` calls) is skipped. */
@@ -35,13 +35,18 @@ export function leaveOut(context: Mocha.Context, need: Need): never {
   context.skip();
 }
 
+/** For tests of minutes: they run in CI, or with CI=true. */
+export function needTime(context: Mocha.Context): void {
+  if (!process.env.CI) leaveOut(context, 'time');
+}
+
 /** Loaded by .mocharc.json for every run. */
 export const mochaHooks = {
   afterAll() {
     if (leftOut.size === 0) return;
     const parts = [...leftOut].map(([need, count]) => `${count} for want of ${need}`);
     console.log(
-      `\nLeft out: ${parts.join(', ')}. Kafka and InfluxDB come with \`npm run stack\`, which prints what to set.`,
+      `\nLeft out: ${parts.join(', ')}. Kafka and InfluxDB come with \`npm run stack\`, which prints what to set; CI=true takes the time.`,
     );
   },
 };

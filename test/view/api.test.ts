@@ -238,7 +238,7 @@ describe('the API', () => {
       let requeued = 0;
       feed.requeue = async () => {
         requeued++;
-        return { ok: true, value: null };
+        return { ok: true, value: [] };
       };
       for (const token of [undefined, 'secre', 'secret2', '']) {
         const answer = await post(app, '0-1', token);
@@ -261,6 +261,43 @@ describe('the API', () => {
         field: '/temperature',
       });
       assert.equal((await post(app, '0-9', 'secret')).statusCode, 404);
+      assert.deepEqual((await post(app, '0-1', 'secret')).json(), { result: 'already', requeuedMs: 2 });
+      const { deadLetters } = (await app.inject('/api/v1/deadletters')).json();
+      assert.deepEqual(
+        deadLetters.map(({ requeuedMs }: { requeuedMs: number | null }) => requeuedMs),
+        [null, 2],
+      );
+    });
+
+    it('sends several at once, and says of each what became of it', async () => {
+      const { app, feed } = setup({ token: 'secret' });
+      feed.letters.length = 0;
+      feed.refuse('malformed', 'broken', 't', 'c', '{', 1);
+      feed.refuse('schema', 'still wrong', 't', 'c', '{}', 2);
+      const send = (payload: unknown, token = 'secret') =>
+        app.inject({
+          method: 'POST',
+          url: '/api/v1/deadletters/requeue',
+          headers: { authorization: `Bearer ${token}` },
+          payload: payload as object,
+        });
+      const letters = [{ id: '0-2', receivedMs: 2 }, { id: '0-9' }, { id: '0-1' }];
+      assert.equal((await send({ letters }, 'wrong')).statusCode, 401);
+      assert.deepEqual((await send({ letters })).json().results, [
+        { id: '0-2', result: 'refused', code: 'schema', reason: 'still wrong', field: '/temperature' },
+        { id: '0-9', result: 'missing' },
+        { id: '0-1', result: 'accepted', readings: 1 },
+      ]);
+      const bad = [
+        {},
+        { letters: 'x' },
+        { letters: [{}] },
+        { letters: [{ id: 'a/b' }] },
+        { letters: [{ id: '0-1', receivedMs: 'x' }] },
+      ];
+      for (const body of [...bad, { letters: Array(251).fill({ id: '0-1' }) }]) {
+        assert.equal((await send(body)).statusCode, 400, JSON.stringify(body).slice(0, 80));
+      }
     });
   });
 

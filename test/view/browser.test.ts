@@ -291,6 +291,12 @@ describe('the live page in a browser', function () {
     await page.locator('#token').fill('secret');
     await page.locator('#token').press('Enter');
     await expectText(page, '.letter-result', /Accepted: 1 reading/);
+    assert.equal(await page.locator('.letter-buttons button').isDisabled(), true, 'once');
+    await page.reload();
+    await expectText(page, '.letter summary .flag', /, sent again$/);
+    await page.locator('.letter summary').first().click();
+    await expectText(page, '.letter-result', /^Sent again .*, and accepted\.$/);
+    assert.equal(await page.locator('.letter-buttons button').isDisabled(), true, 'also on another page');
   });
 
   it('shows a read-only gateway as such', async () => {

@@ -34,7 +34,7 @@ export function decodeJson(payload: Uint8Array, limits: DecodeLimits): Decoded |
     return new Problem('malformed', '', `the payload is ${nameOf(value)}, expected an object or an array of objects`);
   }
   const found = walk(value, limits.depth);
-  if (found) return new Problem(found.code, found.pointer, found.reason);
+  if (found) return new Problem(found.code, found.pointer, found.reason || tooDeep(limits.depth));
   if (!Array.isArray(value)) return { documents: [value as Document], texts: [text], batch: false };
   return decodeBatch(value, limits);
 }
@@ -78,8 +78,13 @@ function nameOf(value: unknown): string {
   return `a ${typeof value}`;
 }
 
+function tooDeep(levels: number): string {
+  return `objects and arrays are nested deeper than the limit of ${levels} levels`;
+}
+
 interface Found {
   readonly code: 'too-deep' | 'forbidden-key' | 'number-out-of-range';
+  /** '' = too deep. */
   readonly reason: string;
   /** Built from the inside out while the walk returns, so that the usual case builds nothing. */
   pointer: string;
@@ -88,7 +93,7 @@ interface Found {
 /** `levels` = how many containers may still be entered, this one included. */
 function walk(container: object, levels: number): Found | null {
   if (levels === 0) {
-    return { code: 'too-deep', reason: 'objects and arrays are nested deeper than the limit', pointer: '' };
+    return { code: 'too-deep', reason: '', pointer: '' };
   }
   if (Array.isArray(container)) {
     for (let i = 0; i < container.length; i++) {

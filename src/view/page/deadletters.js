@@ -61,6 +61,9 @@ function createLetter(letter) {
 
 function updateLetter(item, letter) {
   setText(item.querySelector('.letter-time'), moment(letter.receivedMs, Date.now()));
+  const flag = item.querySelector('.flag');
+  setText(flag, letter.requeuedMs === null ? letter.code : `${letter.code}, sent again`);
+  flag.classList.toggle('warning', letter.requeuedMs === null);
 }
 
 async function open(letter, body) {
@@ -87,11 +90,12 @@ async function open(letter, body) {
   const result = make('p', { class: 'letter-result', role: 'status' });
   const button = make(
     'button',
-    { class: 'button', type: 'button', onclick: () => sendAgain(whole.id, button, result) },
+    { class: 'button', type: 'button', onclick: () => sendAgain(letter, button, result) },
     'Send again',
   );
-  button.disabled = !canRequeue;
-  if (!canRequeue) setText(result, 'Read-only: no http.token is configured.');
+  button.disabled = !canRequeue || letter.requeuedMs !== null;
+  if (letter.requeuedMs !== null) setText(result, sentBefore(letter.requeuedMs));
+  else if (!canRequeue) setText(result, 'Read-only: no http.token is configured.');
   body.replaceChildren(
     make(
       'dl',
@@ -112,25 +116,31 @@ async function open(letter, body) {
   );
 }
 
-async function sendAgain(id, button, result) {
+async function sendAgain(letter, button, result) {
   token ??= await askForToken();
   if (token === null) return;
   button.disabled = true;
   setText(result, 'Sending…');
   try {
-    const answer = await requeue(id, token);
-    setText(
-      result,
-      answer.result === 'accepted'
-        ? `Accepted: ${answer.readings} ${answer.readings === 1 ? 'reading' : 'readings'} went to the log.`
-        : `Refused again: ${answer.reason}`,
-    );
+    const answer = await requeue(letter.id, token);
+    if (answer.result === 'accepted') letter.requeuedMs = Date.now();
+    if (answer.result === 'already') letter.requeuedMs = answer.requeuedMs;
+    setText(result, outcome(answer));
   } catch (error) {
     if (error.status === 401) token = null;
     setText(result, error.message);
   } finally {
-    button.disabled = false;
+    button.disabled = letter.requeuedMs !== null;
   }
+}
+
+function outcome({ result, readings, reason, requeuedMs }) {
+  if (result === 'accepted') return `Accepted: ${readings} ${readings === 1 ? 'reading' : 'readings'} went to the log.`;
+  return result === 'already' ? sentBefore(requeuedMs) : `Refused again: ${reason}`;
+}
+
+function sentBefore(requeuedMs) {
+  return `Sent again ${moment(requeuedMs, Date.now())}, and accepted.`;
 }
 
 let answerToken = null;
