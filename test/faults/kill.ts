@@ -49,6 +49,8 @@ export interface KillReport extends Comparison {
   readonly rounds: number;
   /** Rounds after which a fresh message was acknowledged. */
   readonly freshPassed: number;
+  /** Rounds of which something acknowledged is missing. */
+  readonly roundsWithLoss: number;
   /** Acknowledged by each round's gateway before the strike, the smallest. */
   readonly leastAcknowledged: number;
 }
@@ -86,7 +88,11 @@ export async function killRounds(options: KillOptions): Promise<KillReport> {
       if (await passes(gateway, `fresh${round}`, ledger)) freshPassed++;
     }
     await gateway.end('SIGTERM');
-    return { ...(await storedIn(folder)).compare(ledger), rounds, freshPassed, leastAcknowledged };
+    const stored = await storedIn(folder);
+    const lossy = [...ledger.acknowledged.keys()].filter((device) => stored.lost(ledger, device).length > 0);
+    // r3-…, probe3
+    const roundsWithLoss = new Set(lossy.map((device) => /\d+/.exec(device)![0])).size;
+    return { ...stored.compare(ledger), rounds, roundsWithLoss, freshPassed, leastAcknowledged };
   } finally {
     await gateway.end('SIGKILL');
     rmSync(folder, { recursive: true, force: true });

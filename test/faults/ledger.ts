@@ -71,23 +71,30 @@ export class StoredReadings {
     this.byDevice.set(device, numbers.add(seq));
   }
 
+  /** The counters of this device that were acknowledged and are not in the log. */
+  lost(ledger: Ledger, device: string): number[] {
+    const stored = this.byDevice.get(device);
+    return [...(ledger.acknowledged.get(device) ?? [])].filter((number) => !stored?.has(number));
+  }
+
   compare(ledger: Ledger): Comparison {
-    let [sent, acknowledged, lost, neverSent, example] = [0, 0, 0, 0, ''];
-    for (const count of ledger.sent.values()) sent += count;
+    let [sent, acknowledged, count, neverSent, example] = [0, 0, 0, 0, ''];
+    for (const many of ledger.sent.values()) sent += many;
     for (const [device, numbers] of ledger.acknowledged) {
       acknowledged += numbers.size;
-      const stored = this.byDevice.get(device);
-      for (const number of numbers) if (!stored?.has(number) && lost++ === 0) example = `${device} ${number}`;
+      const lost = this.lost(ledger, device);
+      if (count === 0 && lost.length > 0) example = `${device} ${lost[0]}`;
+      count += lost.length;
     }
     for (const [device, numbers] of this.byDevice) {
-      const count = ledger.sent.get(device) ?? 0;
-      for (const number of numbers) if (number >= count) neverSent++;
+      const many = ledger.sent.get(device) ?? 0;
+      for (const number of numbers) if (number >= many) neverSent++;
     }
     return {
       sent,
       acknowledged,
       stored: this.#count,
-      lost: { count: lost, example },
+      lost: { count, example },
       neverSent,
       altered: this.#altered,
       repeated: this.#repeated,

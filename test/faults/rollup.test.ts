@@ -9,11 +9,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { Kafka, logLevel } from 'kafkajs';
 import { type InfluxServer, type KafkaServer, startInflux, startKafka } from '../../compose/stack/servers.ts';
 import { devices, type FedGateway, Feed, message, NO_FAULTS, type Source } from '../support/feed.ts';
 import { type GatewayProcess, startGateway } from '../support/gateway-process.ts';
 import { type Fault, InfluxProxy } from '../support/influx-proxy.ts';
+import { recordsOf } from '../support/kafka-topic.ts';
 import { Random } from '../support/random.ts';
 import {
   agree,
@@ -337,7 +337,7 @@ influx: { url: "${influxUrl}", org: ${org}, token: "${token}", bucket: ${name}, 
 
   it('have listed every late reading with the reason, and nothing else', async () => {
     const listed = new Set<string>();
-    for (const value of await recordsOf('faults.late')) {
+    for (const value of await recordsOf(kafka.brokers, 'faults.late')) {
       const { reason, reading } = JSON.parse(value);
       // What the gateway sent again after a kill may come behind the end of its window: listed, and counted before.
       if (reason === 'straggler') assert.ok(logRepeats && !reading.tags.device.startsWith('late'), value);
@@ -347,28 +347,6 @@ influx: { url: "${influxUrl}", org: ${org}, token: "${token}", bucket: ${name}, 
     assert.ok(sent.length > 0);
     assert.deepEqual([...listed].sort(), [...new Set(sent)].sort());
   });
-
-  /** All records of a topic. */
-  async function recordsOf(topic: string): Promise<string[]> {
-    const client = new Kafka({ brokers: kafka.brokers, logLevel: logLevel.NOTHING });
-    const admin = client.admin();
-    await admin.connect();
-    const offsets = await admin.fetchTopicOffsets(topic);
-    await admin.disconnect();
-    const count = offsets.reduce((sum, { low, high }) => sum + Number(high) - Number(low), 0);
-    const values: string[] = [];
-    const consumer = client.consumer({ groupId: `reader-of-${topic}` });
-    await consumer.connect();
-    await consumer.subscribe({ topics: [topic], fromBeginning: true });
-    await consumer.run({
-      eachMessage: async ({ message: { value } }) => {
-        values.push(String(value));
-      },
-    });
-    await eventually(`all of ${topic} is read`, 30_000, () => values.length >= count);
-    await consumer.disconnect();
-    return values;
-  }
 
   async function sumOf(name: string): Promise<number> {
     const sums = await Promise.all(rollups.map((rollup) => rollup.metric(name)));

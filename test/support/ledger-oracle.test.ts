@@ -4,7 +4,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Delivery, readLedger } from './deliveries.ts';
-import { type Judged, judge, type Rules, type Verdict } from './ledger-oracle.ts';
+import { type Judged, judge, type Verdict } from './ledger-oracle.ts';
+import type { Rules } from './ledger-readings.ts';
 
 const T0 = Date.UTC(2026, 0, 1, 12);
 const RULES: Rules = {

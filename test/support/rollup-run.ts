@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Delivery } from './deliveries.ts';
 import type { GatewayProcess } from './gateway-process.ts';
-import { judge, lengths, type Rules, type Verdict } from './ledger-oracle.ts';
+import { judge, type Verdict } from './ledger-oracle.ts';
+import { lengths, type Rules } from './ledger-readings.ts';
 
 export interface RunRules extends Rules {
   readonly disorderMs: number;
