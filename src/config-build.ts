@@ -111,7 +111,6 @@ export function buildRollup({ rollup }: Settings) {
     skewMs: rollup.skew,
     repair: rollup.repair,
     repairDelayMs: rollup.repair_delay,
-    stages: rollup.stages,
     maxSeries: rollup.max_series,
     flushMs: rollup.flush,
     liveMs: rollup.live,

@@ -183,17 +183,15 @@ function checkSpool({ spool, mqtt }: Settings, report: Report): void {
   }
 }
 
-function checkKafka({ kafka, ack, rollup }: Settings, report: Report): void {
+function checkKafka({ kafka, ack }: Settings, report: Report): void {
   if (kafka === null) {
-    const needed = (at: string, value: string) =>
-      report.mistake(at, {
-        message: `${value} needs Kafka, and there is no kafka section`,
-        value,
-        wayOut: 'add kafka: { brokers: [host:9092] }',
-        involved: ['/kafka'],
-      });
-    if (ack === 'kafka') needed('/ack', 'kafka');
-    if (rollup.stages === 2) needed('/rollup/stages', '2');
+    if (ack !== 'kafka') return;
+    report.mistake('/ack', {
+      message: 'kafka needs Kafka, and there is no kafka section',
+      value: ack,
+      wayOut: 'add kafka: { brokers: [host:9092] }',
+      involved: ['/kafka'],
+    });
     return;
   }
   if (kafka.replication_factor === 0) {

@@ -223,7 +223,6 @@ const rollup = section('How readings become windows.', {
     '0s',
     '1d',
   ),
-  stages: choice('Two engines joined by the panes topic recover faster; Kafka only.', [1, 2], 1),
   max_series: integer('Series that may exist; readings of further ones are refused.', 100_000, {
     min: 1,
     max: 100_000_000,

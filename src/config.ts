@@ -134,8 +134,6 @@ export interface RollupConfig {
   readonly repair: 'auto' | 'off';
   /** How long a window with late readings waits for more of them before it is repaired. */
   readonly repairDelayMs: number;
-  /** Two engines joined by the panes topic instead of one; Kafka only. */
-  readonly stages: 1 | 2;
   readonly maxSeries: number;
   readonly flushMs: number;
   readonly liveMs: number;

@@ -313,11 +313,8 @@ const BROKEN: Record<string, { text: string; lines: string[] }> = {
     lines: ['2:61: streams.s.format: "xml" is not known; expected json'],
   },
   'an acknowledgement by a Kafka that is not configured': {
-    text: under('ack: kafka\nrollup: { stages: 2 }'),
-    lines: [
-      '1:6: ack: kafka needs Kafka, and there is no kafka section; add kafka: { brokers: [host:9092] }',
-      '2:19: rollup.stages: 2 needs Kafka, and there is no kafka section; add kafka: { brokers: [host:9092] }',
-    ],
+    text: under('ack: kafka'),
+    lines: ['1:6: ack: kafka needs Kafka, and there is no kafka section; add kafka: { brokers: [host:9092] }'],
   },
   'brokers without ports': {
     text: under('kafka: { brokers: [kafka, "k:0"] }'),
@@ -478,7 +475,6 @@ describe('The configuration', () => {
           skewMs: 60_000,
           repair: 'auto',
           repairDelayMs: 60_000,
-          stages: 1,
           maxSeries: 100_000,
           flushMs: 1_000,
           liveMs: 5_000,
@@ -537,13 +533,13 @@ describe('The configuration', () => {
     it('takes values from the environment, with defaults, numbers and flags included', () => {
       const config = valid(
         under(
-          'http: { port: "${PORT}", token: "${EMPTY}" }\nkafka: { brokers: ["${KAFKA}"], prefix: "p-${UNSET:-q}", create_topics: "${YES}", partitions: "${UNSET:-3}" }\nrollup: { stages: "${UNSET:-2}" }\ndata: "$${PORT}"',
+          'http: { port: "${PORT}", token: "${EMPTY}" }\nkafka: { brokers: ["${KAFKA}"], prefix: "p-${UNSET:-q}", create_topics: "${YES}", partitions: "${UNSET:-3}" }\nrollup: { max_series: "${UNSET:-20}" }\ndata: "$${PORT}"',
         ),
       );
       assert.deepEqual([config.http.port, config.http.token], [4711, null]);
       assert.deepEqual(config.kafka!.brokers, ['k1:9092', 'k2:9092']);
       assert.deepEqual([config.kafka!.prefix, config.kafka!.createTopics, config.kafka!.partitions], ['p-q', true, 3]);
-      assert.equal(config.rollup.stages, 2);
+      assert.equal(config.rollup.maxSeries, 20);
       assert.equal(config.data, '/etc/millrace/${PORT}');
     });
 

@@ -23,7 +23,6 @@ const config: RollupConfig = {
   skewMs: 60_000,
   repair: 'off',
   repairDelayMs: 60_000,
-  stages: 1,
   maxSeries: 100,
   flushMs: 2,
   liveMs: 2,

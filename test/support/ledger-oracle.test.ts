@@ -1,6 +1,6 @@
 /** The judge is judged: rows worked out by hand must pass, and every mistake planted in them must be found. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Delivery, readLedger } from './deliveries.ts';
@@ -89,6 +89,15 @@ function found(verdict: Verdict, pattern: RegExp): void {
 }
 
 describe('the oracle of rows', () => {
+  it('shares no code with the program', () => {
+    for (const file of ['deliveries', 'exact', 'ledger-oracle', 'ledger-readings']) {
+      const text = readFileSync(new URL(`${file}.ts`, import.meta.url), 'utf8');
+      for (const [, module] of text.matchAll(/^(?:import|export) .*from '(.*)';$/gm)) {
+        assert.match(module!, /^node:|^\.\/(deliveries|exact|ledger-readings)\.ts$/, file);
+      }
+    }
+  });
+
   it('agrees with rows worked out by hand', () => {
     const verdict = judged();
     assert.deepEqual(verdict.findings, []);

@@ -388,7 +388,6 @@ class Process {
         tickMs: 5_000,
         repair: 'off',
         repairDelayMs: 60_000,
-        stages: 1,
         maxSeries: 1_000,
         flushMs: 1_000,
         liveMs: 2_000,
