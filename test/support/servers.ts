@@ -42,6 +42,11 @@ export function needTime(context: Mocha.Context): void {
 
 /** Loaded by .mocharc.json for every run. */
 export const mochaHooks = {
+  /** Run as a whole and without CI, the suite is to take minutes: what starts gateways and kills them is left to CI. */
+  beforeEach(this: Mocha.Context) {
+    const isWhole = process.argv.some((argument) => argument.includes('**'));
+    if (isWhole && /[\\/]test[\\/](faults|integration)[\\/]/.test(this.currentTest?.file ?? '')) needTime(this);
+  },
   afterAll() {
     if (leftOut.size === 0) return;
     const parts = [...leftOut].map(([need, count]) => `${count} for want of ${need}`);
