@@ -2,7 +2,8 @@
  * Strikes a loaded gateway down, again and again on the same data, and asks its log afterwards what it kept, against the
  * ledger of the load generator, a process of its own. Every round waits until the load flows and then strikes, in turn,
  *  - at a random instant;
- *  - the moment a PUBACK arrives at a device of the harness: what was acknowledged too early is not yet on the disk.
+ *  - at an acknowledgement: the gateway dies the instant that a PUBACK has left it (die-at-ack.mjs), so that what was
+ *    acknowledged too early, by however little and on however busy a machine, is not yet on the disk.
  * After each strike the gateway is started again and must take a fresh message.
  */
 import assert from 'node:assert/strict';
@@ -10,6 +11,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { systemClock } from '../../src/clock.ts';
 import { openSpoolReader } from '../../src/journal/spool-reader.ts';
 import { silentTelemetry } from '../../src/telemetry.ts';
@@ -27,6 +29,9 @@ export const STREAM = `streams:
     metrics: [temperature, humidity, pressure]
 `;
 
+const DIE_AT_ACK = fileURLToPath(new URL('die-at-ack.mjs', import.meta.url));
+/** The packet identifier that die-at-ack.mjs waits for; the load's are small. */
+const DIE_ID = 0xdead;
 /** The load flows when so many more were acknowledged. */
 const FLOWING = 1_000;
 const FLOW_MS = 60_000;
@@ -60,14 +65,15 @@ export async function killRounds(options: KillOptions): Promise<KillReport> {
   const random = new Random(options.seed);
   const folder = mkdtempSync(join(tmpdir(), 'millrace-kill-'));
   const ledger = new Ledger();
-  const start = () => startGateway({ folder, yaml: STREAM, ...(preload ? { preload } : undefined) });
+  const start = () => startGateway({ folder, yaml: STREAM, preload: [DIE_AT_ACK, ...(preload ? [preload] : [])] });
   let freshPassed = 0;
   let leastAcknowledged = Number.POSITIVE_INFINITY;
   let gateway = await start();
+  let load: ReturnType<typeof startSimulator> | null = null;
   try {
     for (let round = 0; round < rounds; round++) {
       const file = join(folder, `ledger-${round}.ndjson`);
-      const load = startSimulator('load', [
+      load = startSimulator('load', [
         ...['--url', `mqtt://127.0.0.1:${gateway.mqttPort}`, '--connections', '20', '--in-flight', '50'],
         ...['--rate', `${options.rate}/s`, '--duration', '0s', '--drain', '1s'],
         ...['--client', `r${round}-`, '--ledger', file],
@@ -95,6 +101,8 @@ export async function killRounds(options: KillOptions): Promise<KillReport> {
     return { ...stored.compare(ledger), rounds, roundsWithLoss, freshPassed, leastAcknowledged };
   } finally {
     await gateway.end('SIGKILL');
+    load?.child.kill('SIGKILL');
+    await load?.ended;
     rmSync(folder, { recursive: true, force: true });
   }
 }
@@ -111,13 +119,10 @@ export function holds(report: KillReport, context: string): void {
 
 async function strikeAtAcknowledgement(gateway: GatewayProcess, device: string, ledger: Ledger): Promise<void> {
   const client = await RawClient.connected(gateway.mqttPort, { clientId: device });
-  const told = new Promise<void>((resolve) => {
-    client.stream.once('data', () => resolve(void gateway.child.kill('SIGKILL')));
-  });
-  publish(client, device);
-  await told;
+  publish(client, device, DIE_ID);
+  await client.until('puback');
   ledger.add(device, 0, true);
-  await gateway.end('SIGKILL');
+  await until(() => gateway.child.signalCode === 'SIGKILL', FLOW_MS, 'the gateway has died by itself');
   client.end();
 }
 
@@ -131,8 +136,8 @@ async function passes(gateway: GatewayProcess, device: string, ledger: Ledger): 
   return true;
 }
 
-function publish(client: RawClient, device: string): void {
-  client.publish(`sensors/kill/${device}/environment`, payloadOf(systemClock.nowMs(), 0));
+function publish(client: RawClient, device: string, messageId = 1): void {
+  client.publish(`sensors/kill/${device}/environment`, payloadOf(systemClock.nowMs(), 0), 1, messageId);
 }
 
 async function storedIn(folder: string): Promise<StoredReadings> {

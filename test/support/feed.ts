@@ -75,6 +75,7 @@ export class Feed {
   readonly #fed: FedGateway[] = [];
   #nowMs: number;
   #running = false;
+  #ended = false;
   #pumping: Promise<void> = Promise.resolve();
   #failure: unknown = null;
 
@@ -140,11 +141,14 @@ export class Feed {
     this.check();
   }
 
+  /** Throws what went wrong meanwhile. */
   check(): void {
     if (this.#failure) throw this.#failure;
+    if (this.#ended) throw new Error('the feed has ended');
   }
 
   async end(): Promise<void> {
+    this.#ended = true;
     this.#running = false;
     await Promise.all(this.#fed.map((fed) => fed.end()));
     await this.#pumping;
@@ -181,6 +185,8 @@ export class FedGateway {
 
   async start(): Promise<void> {
     this.#process = await startGateway(this.#options);
+    // A test that was given up may still be starting one.
+    if (this.#ended) await this.#process.end('SIGKILL');
   }
 
   /** SIGKILL, and at once a new life. */

@@ -16,8 +16,8 @@ export interface GatewayOptions {
   /** YAML below the settings that the harness owns (data, listener, http). */
   readonly yaml: string;
   readonly role?: 'all' | 'gateway' | 'rollup';
-  /** A module that is loaded before the program: a planted bug. */
-  readonly preload?: string;
+  /** Modules that are loaded before the program: a planted bug. */
+  readonly preload?: string | readonly string[];
   readonly env?: Record<string, string>;
   /** More settings of the http section, such as `token: secret`. */
   readonly http?: string;
@@ -52,7 +52,7 @@ export async function freePort(): Promise<number> {
 
 /** Starts it and waits until it listens; throws with its log when it ends instead. */
 export async function startGateway(options: GatewayOptions): Promise<GatewayProcess> {
-  const { folder, yaml, role = 'all', preload, env, http, mqtt } = options;
+  const { folder, yaml, role = 'all', preload = [], env, http, mqtt } = options;
   const mqttPort = options.mqttPort ?? (await freePort());
   const httpPort = options.httpPort ?? (await freePort());
   mkdirSync(folder, { recursive: true });
@@ -60,7 +60,15 @@ export async function startGateway(options: GatewayOptions): Promise<GatewayProc
   const listener = `mqtt: { listeners: [{ port: ${mqttPort}, host: 127.0.0.1 }]${mqtt ? `, ${mqtt}` : ''} }`;
   const data = join(folder, role === 'rollup' ? `data-rollup-${httpPort}` : 'data');
   writeFileSync(file, `data: ${data}\n${listener}\nhttp: { port: ${httpPort}${http ? `, ${http}` : ''} }\n${yaml}`);
-  const args = [...(preload ? ['--import', preload] : []), MAIN, 'run', '--config', file, '--role', role];
+  const args = [
+    ...[preload].flat().flatMap((module) => ['--import', module]),
+    MAIN,
+    'run',
+    '--config',
+    file,
+    '--role',
+    role,
+  ];
   const child = spawn(process.execPath, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
   let log = '';
   for (const stream of [child.stdout, child.stderr]) {
