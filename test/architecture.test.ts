@@ -199,6 +199,14 @@ describe('The structure', () => {
     assert.deepEqual(wrong, []);
   });
 
+  it('gives no test file hooks outside its suites, which would run around the tests of all files', () => {
+    const wrong = read('test').filter(({ text }) => /^(before|after)(Each)?\(/m.test(text));
+    assert.deepEqual(
+      wrong.map(({ path }) => path),
+      [],
+    );
+  });
+
   it('says the job of every file in its first lines', () => {
     const silent = [...sources, ...simulator]
       .filter(({ text }) => !/^(#!.*\n)?(\/\*\*|\/\/)/.test(text))

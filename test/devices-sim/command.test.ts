@@ -11,14 +11,17 @@ const LOAD = fileURLToPath(new URL('../../devices-sim/load.ts', import.meta.url)
 
 let broker: TestBroker;
 let folder: string;
-beforeEach(async () => {
-  broker = await startBroker();
-  folder = await mkdtemp(join(tmpdir(), 'sim-'));
-});
-afterEach(async () => {
-  await broker.close();
-  await rm(folder, { recursive: true });
-});
+/** A broker and a folder for each test of the suite that calls this. */
+function withBrokerAndFolder(): void {
+  beforeEach(async () => {
+    broker = await startBroker();
+    folder = await mkdtemp(join(tmpdir(), 'sim-'));
+  });
+  afterEach(async () => {
+    await broker.close();
+    await rm(folder, { recursive: true });
+  });
+}
 
 function start(file: string, ...args: string[]) {
   const child = spawn(process.execPath, ['--import=tsx', file, ...args]);
@@ -45,6 +48,7 @@ async function until(condition: () => boolean): Promise<void> {
 }
 
 describe('The simulator’s command line', () => {
+  withBrokerAndFolder();
   it('runs, keeps a ledger, ends with one JSON object and exit code 0', async () => {
     const ledger = join(folder, 'ledger.ndjson');
     const flags = ['--devices', '3', '--rate', '50/s', '--duration', '300ms', '--duplicates', '0.5', '--json'];
@@ -85,6 +89,7 @@ describe('The simulator’s command line', () => {
 });
 
 describe('The load generator’s command line', () => {
+  withBrokerAndFolder();
   it('prints its result and writes its ledger, also when the server dies', async () => {
     broker.answer = () => {
       if (broker.received.length === 300) setImmediate(() => broker.cut());

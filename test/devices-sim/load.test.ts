@@ -3,10 +3,13 @@ import { DEFAULT_LOAD, type LoadOptions, type LoadResult, runLoad } from '../../
 import { startBroker, type TestBroker } from './broker.ts';
 
 let broker: TestBroker;
-beforeEach(async () => {
-  broker = await startBroker();
-});
-afterEach(() => broker.close());
+/** A broker for each test of the suite that calls this. */
+function withBroker(): void {
+  beforeEach(async () => {
+    broker = await startBroker();
+  });
+  afterEach(() => broker.close());
+}
 
 const load = (changes: Partial<LoadOptions>, signal?: AbortSignal) =>
   runLoad(
@@ -34,6 +37,7 @@ function assertAcknowledgedWereReceived(result: LoadResult): void {
 }
 
 describe('The load generator', () => {
+  withBroker();
   it('sends a number of messages flat out and knows each acknowledgement', async () => {
     const result = await load({ messages: 3_000, durationMs: 0 });
     assert.equal(result.ended, 'complete');

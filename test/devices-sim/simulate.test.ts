@@ -23,11 +23,14 @@ const never = new AbortController().signal;
 let broker: TestBroker;
 let ledger: MemoryLedger;
 
-beforeEach(async () => {
-  broker = await startBroker();
-  ledger = new MemoryLedger();
-});
-afterEach(() => broker.close());
+/** A broker and a ledger for each test of the suite that calls this. */
+function withBroker(): void {
+  beforeEach(async () => {
+    broker = await startBroker();
+    ledger = new MemoryLedger();
+  });
+  afterEach(() => broker.close());
+}
 
 function optionsFor(changes: {
   device?: Partial<SimulationOptions['device']>;
@@ -63,6 +66,7 @@ const receivedNames = () =>
   broker.received.map(({ topic, payload }) => `${topic.split('/')[2]}/${JSON.parse(payload.toString()).seq}`);
 
 describe('The simulator', () => {
+  withBroker();
   it('publishes what its devices measured and ends when all is acknowledged', async () => {
     const summary = await simulate(optionsFor({}), ledger, never);
     assert.ok(summary.published > 40, `${summary.published} published`);

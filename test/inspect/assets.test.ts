@@ -17,21 +17,25 @@ let schema: string;
 let registry: string;
 let stream: Stream;
 
-beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'millrace-assets-'));
-  schema = join(folder, 'environment.schema.json');
-  registry = join(folder, 'devices.csv');
-  await writeFile(schema, JSON.stringify(SCHEMA));
-  await writeFile(registry, CSV);
-  const enrich = { registry, by: 'device', tags: ['room'], scale: {}, unknown: 'refuse' as const };
-  stream = makeStream({ schema, enrich });
-});
-afterEach(() => rm(folder, { recursive: true }));
+/** A schema and a registry for each test of the suite that calls this. */
+function withFiles(): void {
+  beforeEach(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'millrace-assets-'));
+    schema = join(folder, 'environment.schema.json');
+    registry = join(folder, 'devices.csv');
+    await writeFile(schema, JSON.stringify(SCHEMA));
+    await writeFile(registry, CSV);
+    const enrich = { registry, by: 'device', tags: ['room'], scale: {}, unknown: 'refuse' as const };
+    stream = makeStream({ schema, enrich });
+  });
+  afterEach(() => rm(folder, { recursive: true }));
+}
 
 const load = (streams: readonly Stream[] = [stream]) => loadAssets(streams, DEFAULT_LIMITS);
 const message = makeMessage({ ts: NOW, temperature: 21 });
 
 describe('Loading schemas and registries', () => {
+  withFiles();
   it('gives an inspector all that it needs', async () => {
     const inspector = createInspector([stream], resultOf(await load()));
     assert.equal(readingOf(inspector.inspect(message)).tags.room, 'attic');
@@ -56,6 +60,7 @@ describe('Loading schemas and registries', () => {
 });
 
 describe('Watching schemas and registries', () => {
+  withFiles();
   let watch: AssetWatch;
   let events: string[];
   let inspector: ReturnType<typeof createInspector>;

@@ -42,7 +42,8 @@ describe('writing to a real Kafka', () => {
     assert.ok(outcome.ok);
   });
 
-  afterEach(() => dropTopics(config));
+  // Without a server there is nothing to undo.
+  afterEach(() => config && dropTopics(config));
 
   for (const compression of ['none', 'gzip'] as const) {
     it(`puts each record into the partition of its key, in order, with compression ${compression}`, async () => {
