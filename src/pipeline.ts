@@ -34,7 +34,6 @@ import { createRequeue } from './parts/requeue.ts';
 import { openStore, ROLLUP_GROUP } from './parts/rollup.ts';
 import { startThread, type Thread } from './parts/threads.ts';
 import type { Inspection, Message } from './reading.ts';
-import type { Row } from './row.ts';
 import { matchTopic } from './stream.ts';
 import { createLogger, Telemetry } from './telemetry.ts';
 import { Board } from './view/board.ts';
@@ -84,7 +83,6 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
   const hold = config.ack === 'kafka' ? new KafkaHold() : null;
   const startedMs = clock.nowMs();
   let stopping = false;
-  let running: readonly Row[] = [];
 
   // journal: the spool
   let spool: Spool | null = null;
@@ -109,8 +107,7 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
     const thread = startThread(
       { part, config, progress: spool?.progress ?? null, logLevel, pretty },
       (message) => {
-        if (message.type === 'running') running = message.rows;
-        else if (message.type === 'forwarded') hold?.forwarded(message.offset);
+        if (message.type === 'forwarded') hold?.forwarded(message.offset);
       },
       telemetry,
     );
@@ -163,7 +160,7 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
     threadMetrics: () => threads.flatMap((thread) => thread.metrics()),
     status,
     rows: (query) => store.value.read(query),
-    running: () => running,
+    running: async (query) => rollup?.running(query) ?? [],
     deadLetters,
     requeue: gateway
       ? createRequeue({

@@ -56,3 +56,14 @@ export interface RowQuery {
   /** The newest this many rows at most. */
   readonly limit?: number;
 }
+
+/** Which rows of windows that are still open. */
+export interface RunningQuery {
+  readonly stream: string;
+  /** Absent: every window size of the stream. */
+  readonly window?: string;
+  readonly tags?: Readonly<Record<string, string>>;
+  readonly metric?: string;
+  /** At most this many rows. */
+  readonly limit: number;
+}

@@ -2,11 +2,11 @@
 import { AggregatorRegistry, type Registry } from 'prom-client';
 import { fail, type Outcome } from '../errors.ts';
 import type { LogReader } from '../log.ts';
-import type { Row, RowQuery } from '../row.ts';
+import type { Row, RowQuery, RunningQuery } from '../row.ts';
 import type { Stream } from '../stream.ts';
 import type { Telemetry } from '../telemetry.ts';
 import type { Board } from '../view/board.ts';
-import type { DeadLetter, DeadLetterQuery, Feed, MetricSample, PipelineStatus, RunningQuery } from '../view/feed.ts';
+import type { DeadLetter, DeadLetterQuery, Feed, MetricSample, PipelineStatus } from '../view/feed.ts';
 import { deadLetterAt, findDeadLetters } from './dead-letters.ts';
 import type { Requeue } from './requeue.ts';
 import type { MetricSnapshot } from './threads.ts';
@@ -19,8 +19,8 @@ export interface FeedNeeds {
   threadMetrics(): readonly MetricSnapshot[];
   status(): PipelineStatus;
   rows(query: RowQuery): AsyncIterable<Row>;
-  /** The rollup's newest running rows. */
-  running(): readonly Row[];
+  /** What the rollup's open windows hold so far. */
+  running(query: RunningQuery): Promise<readonly Row[]>;
   readonly deadLetters: LogReader;
   /** Null where this process has no gateway. */
   readonly requeue: Requeue | null;
@@ -43,11 +43,7 @@ export function createFeed(needs: FeedNeeds): Feed {
       return merged.metrics();
     },
     rows: needs.rows,
-    running: async (query) =>
-      needs
-        .running()
-        .filter((row) => matches(row, query))
-        .slice(0, query.limit),
+    running: needs.running,
     deadLetters: (query: DeadLetterQuery): Promise<Outcome<DeadLetter[]>> => findDeadLetters(needs.deadLetters, query),
     deadLetter: (id) => deadLetterAt(needs.deadLetters, id),
     requeue: async (wishes) =>
@@ -55,11 +51,4 @@ export function createFeed(needs: FeedNeeds): Feed {
         ? needs.requeue(wishes)
         : fail('USAGE', 'This process runs no gateway; ask the page of a gateway to requeue.'),
   };
-}
-
-function matches(row: Row, query: RunningQuery): boolean {
-  if (row.stream !== query.stream) return false;
-  if (query.window !== undefined && row.window !== query.window) return false;
-  if (query.metric !== undefined && row.metric !== query.metric) return false;
-  return Object.entries(query.tags ?? {}).every(([name, value]) => row.tags[name] === value);
 }

@@ -23,10 +23,7 @@ import { Telemetry } from '../telemetry.ts';
 import { refusalRecord } from './accept.ts';
 import { lateFolder, rowsFolder, spoolFolder } from './folders.ts';
 import { PartStates } from './states.ts';
-import type { FromThread, Part, ThreadData } from './threads.ts';
-
-/** Rows of one message to the main thread: the live page shows a sample. */
-const SHOWN_ROWS = 500;
+import type { Part, ThreadData } from './threads.ts';
 
 /** Few readings are late. */
 const LATE_SEGMENT_BYTES = 4 * 2 ** 20;
@@ -40,11 +37,7 @@ interface SideLog {
   close(): Promise<void>;
 }
 
-export async function startRollupPart(
-  data: ThreadData,
-  telemetry: Telemetry,
-  say: (message: FromThread) => void,
-): Promise<Part> {
+export async function startRollupPart(data: ThreadData, telemetry: Telemetry): Promise<Part> {
   const { config } = data;
   const stopping = new AbortController();
   const parts = new PartStates(systemClock);
@@ -130,8 +123,6 @@ export async function startRollupPart(
       deadLetter: side.deadLetter,
       telemetry,
       clock: systemClock,
-      onLive: (rows) => say({ type: 'running', rows }),
-      onClosed: (rows) => say({ type: 'closed', rows: rows.slice(0, SHOWN_ROWS), total: rows.length }),
       onEnded,
     });
     if (!started.ok) {
@@ -170,6 +161,7 @@ export async function startRollupPart(
       const position = config.kafka === null && only ? { position: only.engine.position } : undefined;
       return { parts: parts.all(), backlog: only ? backlog : null, ...position };
     },
+    running: (query) => rollup?.running(query) ?? [],
     async stop() {
       stopping.abort();
       await running;

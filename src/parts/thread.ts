@@ -23,7 +23,10 @@ async function report(): Promise<void> {
 
 const reports = setInterval(() => void report(), METRICS_EVERY_MS);
 port.on('message', async (message: ToThread) => {
-  if (message.type !== 'stop') return;
+  if (message.type === 'running') {
+    say({ type: 'running', question: message.question, rows: part.running?.(message.query) ?? [] });
+    return;
+  }
   clearInterval(reports);
   await part.stop();
   await report();

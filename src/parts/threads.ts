@@ -7,7 +7,7 @@
 import { Worker } from 'node:worker_threads';
 import type { Config } from '../config.ts';
 import { backoff } from '../retry.ts';
-import type { Row } from '../row.ts';
+import type { Row, RunningQuery } from '../row.ts';
 import type { Telemetry } from '../telemetry.ts';
 import type { PartStatus } from '../view/feed.ts';
 
@@ -26,6 +26,8 @@ export interface ThreadStatus {
 /** What runs in such a thread. */
 export interface Part {
   status(): ThreadStatus;
+  /** What the open windows hold so far; only the rollup has any. */
+  running?(query: RunningQuery): readonly Row[];
   stop(): Promise<void>;
 }
 
@@ -33,14 +35,14 @@ export type FromThread =
   | { readonly type: 'ready' }
   /** Kafka has every record of the spool below this offset. */
   | { readonly type: 'forwarded'; readonly offset: number }
-  /** Provisional rows of open windows. */
-  | { readonly type: 'running'; readonly rows: readonly Row[] }
-  /** Rows that just became durable in the store, a sample of bounded size. */
-  | { readonly type: 'closed'; readonly rows: readonly Row[]; readonly total: number }
+  /** The answer to a question for running values. */
+  | { readonly type: 'running'; readonly question: number; readonly rows: readonly Row[] }
   | { readonly type: 'metrics'; readonly metrics: readonly MetricSnapshot[]; readonly status: ThreadStatus }
   | { readonly type: 'stopped' };
 
-export type ToThread = { readonly type: 'stop' };
+export type ToThread =
+  | { readonly type: 'stop' }
+  | { readonly type: 'running'; readonly question: number; readonly query: RunningQuery };
 
 export interface ThreadData {
   readonly part: 'forward' | 'rollup';
@@ -54,11 +56,14 @@ export interface ThreadData {
 export interface Thread {
   readonly metrics: () => readonly MetricSnapshot[];
   readonly status: () => ThreadStatus;
+  /** Asks the part for running values. A thread that does not answer in time has none. */
+  running(query: RunningQuery): Promise<readonly Row[]>;
   /** Resolves when the thread has flushed and committed, or after the limit. */
   stop(): Promise<void>;
 }
 
 const STOP_LIMIT_MS = 15_000;
+const ANSWER_LIMIT_MS = 2_000;
 const METRICS_OF_THE_DEAD: readonly MetricSnapshot[] = [];
 
 export function startThread(data: ThreadData, on: (message: FromThread) => void, telemetry: Telemetry): Thread {
@@ -70,6 +75,8 @@ export function startThread(data: ThreadData, on: (message: FromThread) => void,
   let metrics = METRICS_OF_THE_DEAD;
   let status: ThreadStatus = { parts: [], backlog: null };
   let worker: Worker | null = null;
+  let questions = 0;
+  const asked = new Map<number, (rows: readonly Row[]) => void>();
   let restart: NodeJS.Timeout | undefined;
   let stopped = () => {};
   const whenStopped = new Promise<void>((resolve) => {
@@ -83,6 +90,8 @@ export function startThread(data: ThreadData, on: (message: FromThread) => void,
         metrics = message.metrics;
         status = message.status;
         deaths = 0;
+      } else if (message.type === 'running') {
+        asked.get(message.question)?.(message.rows);
       } else if (message.type === 'stopped') {
         stopped();
       }
@@ -106,6 +115,18 @@ export function startThread(data: ThreadData, on: (message: FromThread) => void,
   return {
     metrics: () => metrics,
     status: () => status,
+    running: (query) =>
+      new Promise((resolve) => {
+        const question = ++questions;
+        const answer = (rows: readonly Row[]) => {
+          clearTimeout(limit);
+          asked.delete(question);
+          resolve(rows);
+        };
+        const limit = setTimeout(answer, ANSWER_LIMIT_MS, []);
+        asked.set(question, answer);
+        worker?.postMessage({ type: 'running', question, query } satisfies ToThread);
+      }),
     async stop() {
       stopping = true;
       clearTimeout(restart);

@@ -31,7 +31,7 @@ import type { Stream } from '../stream.ts';
 import { encodeCheckpoint, streamHash } from './checkpoint.ts';
 import { type LateReason, lateRecord } from './late.ts';
 import { type Cell, OpenWindow } from './pane.ts';
-import { provisionalRows } from './provisional.ts';
+import { provisionalRows, type Wanted } from './provisional.ts';
 import { type CountableReading, fingerprintOf, readingOf, tagsOf } from './record.ts';
 import { type Admission, type Beginning, completeAfterFirst, type Restore, type Start, startOf } from './restore.ts';
 import { StreamState, type StreamStats } from './stream-state.ts';
@@ -164,8 +164,8 @@ export class Engine {
   }
 
   /** Rows of open windows as they stand, the newest window of each size first come, at most `limit`. Changes nothing. */
-  provisional(limit: number): Row[] {
-    return provisionalRows(this.#open, limit);
+  provisional(limit: number, wanted?: Wanted): Row[] {
+    return provisionalRows(this.#open, limit, wanted);
   }
 
   stats(): EngineStats {

@@ -13,7 +13,7 @@ import type { RollupConfig } from '../config.ts';
 import { fail, type Outcome, succeed } from '../errors.ts';
 import type { Assignment, ConsumerHandlers, LogBatch, LogConsumer, LogReader, LogRecord } from '../log.ts';
 import { pause } from '../retry.ts';
-import type { Row } from '../row.ts';
+import type { Row, RunningQuery } from '../row.ts';
 import type { Stream } from '../stream.ts';
 import type { Telemetry } from '../telemetry.ts';
 import { MAX_STREAMS } from './checkpoint.ts';
@@ -24,7 +24,7 @@ import type { Restore } from './restore.ts';
 
 /** How long a stop waits for what is pending. */
 export const STOP_FLUSH_MS = 8_000;
-/** Rows of running values, all partitions together. */
+/** Rows of running values that go to the store, all partitions together. */
 const LIVE_ROWS = 2_000;
 
 export interface RollupOptions {
@@ -40,8 +40,6 @@ export interface RollupOptions {
   deadLetter(refused: readonly RefusedRow[]): Promise<Outcome>;
   readonly telemetry: Telemetry;
   readonly clock: Clock;
-  /** Running values of open windows, every `liveMs`. */
-  onLive?(rows: readonly Row[]): void;
   /** Final rows, once they are durable. After a crash some come again. */
   onClosed?(rows: readonly Row[]): void;
   /** The consumer is dead; the process should end and be started again. */
@@ -62,6 +60,8 @@ export interface PartitionStatus {
 
 export interface Rollup {
   status(): PartitionStatus[];
+  /** What the open windows hold so far. */
+  running(query: RunningQuery): Row[];
   /** Flushes, commits, leaves the group. Bounded in time. */
   stop(): Promise<void>;
 }
@@ -100,10 +100,10 @@ class RunningRollup implements Rollup {
       ended: (reason) => this.#ended(reason),
     };
     this.#consumer = await this.#options.reader.consume(this.#options.group, handlers);
-    const { onLive, store } = this.#options;
+    const { store } = this.#options;
     const { flushMs, liveMs } = this.#options.config;
     this.#loops = [this.#every(flushMs, () => this.#flushDirty())];
-    if (onLive || store.running) this.#loops.push(this.#every(liveMs, () => this.#showLive()));
+    if (store.running) this.#loops.push(this.#every(liveMs, () => this.#showLive()));
   }
 
   status(): PartitionStatus[] {
@@ -114,6 +114,14 @@ class RunningRollup implements Rollup {
       engine: rollup.engine.stats(),
       waiting: rollup.waiting,
     }));
+  }
+
+  running({ limit, ...wanted }: RunningQuery): Row[] {
+    const rows: Row[] = [];
+    for (const { engine, isVoid } of this.#partitions.values()) {
+      if (!isVoid && rows.length < limit) rows.push(...engine.provisional(limit - rows.length, wanted));
+    }
+    return rows;
   }
 
   async stop(): Promise<void> {
@@ -205,12 +213,11 @@ class RunningRollup implements Rollup {
   }
 
   async #showLive(): Promise<void> {
-    const { onLive, store, telemetry } = this.#options;
+    const { store, telemetry } = this.#options;
     const partitions = [...this.#partitions.values()].filter((rollup) => !rollup.isVoid);
     const limit = Math.ceil(LIVE_ROWS / Math.max(1, partitions.length));
     const rows = partitions.flatMap((rollup) => rollup.engine.provisional(limit));
     if (rows.length === 0) return;
-    onLive?.(rows);
     const written = await store.running?.(rows);
     if (written?.ok === false) {
       const fields = { code: written.failure.code, reason: written.failure.message };

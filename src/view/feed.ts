@@ -8,7 +8,7 @@
  */
 import type { Code, Outcome } from '../errors.ts';
 import type { Refusal } from '../reading.ts';
-import type { Row, RowQuery } from '../row.ts';
+import type { Row, RowQuery, RunningQuery } from '../row.ts';
 import type { Stream } from '../stream.ts';
 import type { Board } from './board.ts';
 
@@ -76,16 +76,6 @@ export interface MetricSample {
     /** In histograms: `…_bucket`, `…_sum` or `…_count`. */
     readonly metricName?: string;
   }[];
-}
-
-export interface RunningQuery {
-  readonly stream: string;
-  /** Absent: every window size of the stream. */
-  readonly window?: string;
-  readonly tags?: Readonly<Record<string, string>>;
-  readonly metric?: string;
-  /** At most this many rows. */
-  readonly limit: number;
 }
 
 export interface DeadLetter {

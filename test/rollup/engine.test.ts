@@ -219,6 +219,12 @@ describe('the rollup engine', () => {
     const shown = engine.provisional(1_000);
     assert.ok(shown.length > 8);
     assert.deepEqual(brief(engine.provisional(3)), brief(shown.slice(0, 3)));
+    const minutes = shown.filter((row) => row.window === '1m');
+    const [one] = minutes;
+    const { stream, window, tags, metric } = one!;
+    assert.deepEqual(brief(engine.provisional(1_000, { stream, window, tags, metric })), brief(minutes));
+    assert.deepEqual(engine.provisional(1_000, { stream, tags: { ...tags, device: 'another' } }), []);
+    assert.deepEqual(engine.provisional(1_000, { stream, metric: 'another' }), []);
     feed(engine, log(60, tick(T + 10_000_000)));
     for (const row of engine.take().rows) final.set(rowKey(row), row);
     for (const row of shown) assert.deepEqual(differences(row, final.get(rowKey(row))!), [], rowKey(row));

@@ -7,7 +7,7 @@ import { decodeCheckpoint, MAX_STREAMS } from '../../src/rollup/checkpoint.ts';
 import { decodeLate } from '../../src/rollup/late.ts';
 import type { RefusedRow } from '../../src/rollup/partition.ts';
 import { type Rollup, type RollupOptions, startRollup } from '../../src/rollup/run.ts';
-import type { Row } from '../../src/row.ts';
+import type { Row, RunningQuery } from '../../src/row.ts';
 import { silentTelemetry } from '../../src/telemetry.ts';
 import { MemoryLog } from '../support/memory-log.ts';
 import { makeStream, readingRecord, tickRecord } from '../support/readings.ts';
@@ -281,14 +281,14 @@ describe('the running rollup', () => {
 
   it('shows running values of open windows', async () => {
     const bench = new Bench(records(6).slice(0, 2));
-    const shown: (readonly Row[])[] = [];
-    rollup = await bench.start({ onLive: (rows) => shown.push(rows) });
+    rollup = await bench.start();
     await bench.log.deliver();
-    await until(() => shown.length > 0);
-    assert.deepEqual(
-      shown[0]!.map((row) => `${row.window} ${row.count} ${row.sum}`),
-      ['10s 1 1', '10s 1 0', '1m 2 1'],
-    );
+    const running = (query: Partial<RunningQuery>) =>
+      rollup!.running({ stream: 's', limit: 100, ...query }).map((row) => `${row.window} ${row.count} ${row.sum}`);
+    assert.deepEqual(running({}), ['10s 1 1', '10s 1 0', '1m 2 1']);
+    assert.deepEqual(running({ window: '1m' }), ['1m 2 1']);
+    assert.deepEqual(running({ limit: 2 }), ['10s 1 1', '10s 1 0']);
+    assert.deepEqual(running({ stream: 'another' }), []);
     assert.equal(bench.rows.length, 0);
   });
 

@@ -6,7 +6,7 @@
 import type { Clock } from '../../src/clock.ts';
 import { fail, type Outcome, succeed } from '../../src/errors.ts';
 import type { Reading, Refusal, RefusalCode } from '../../src/reading.ts';
-import type { Row, RowQuery } from '../../src/row.ts';
+import type { Row, RowQuery, RunningQuery } from '../../src/row.ts';
 import { makeWindow, parseTemplate, type Stream, type TopicTemplate, type WindowSize } from '../../src/stream.ts';
 import { silentTelemetry } from '../../src/telemetry.ts';
 import { Board } from '../../src/view/board.ts';
@@ -19,7 +19,6 @@ import type {
   PipelineStatus,
   Requeued,
   RequeueWish,
-  RunningQuery,
 } from '../../src/view/feed.ts';
 
 const CLOSES_AFTER_MS = 17_000;
