@@ -12,6 +12,7 @@ import {
   frameOffset,
   MAX_FRAME_BYTES,
 } from './frame.ts';
+import type { Landmark } from './landmarks.ts';
 import { SEGMENT_HEAD_BYTES, segmentPath } from './segment.ts';
 
 /** Bytes read at once: the least at the end of the log, more and more while there is much to read. */
@@ -41,6 +42,12 @@ export class FrameWalk {
   static async open(files: Files, folder: string, first: number): Promise<FrameWalk> {
     const path = segmentPath(folder, first);
     return new FrameWalk(path, await files.open(path, 'read'), first);
+  }
+
+  /** Goes on at a place of this segment where a walk has been. */
+  jump({ offset, position }: Landmark): void {
+    this.offset = offset;
+    this.position = position;
   }
 
   /**

@@ -14,6 +14,7 @@ import { type Damage, damageAt } from './damage.ts';
 import { type Files, systemCode } from './files.ts';
 import { decodeFrame } from './frame.ts';
 import { FrameWalk } from './frame-walk.ts';
+import type { Landmarks } from './landmarks.ts';
 import type { Progress } from './progress.ts';
 import { type FoundSegment, findSegments, type SegmentHead } from './segment.ts';
 
@@ -25,6 +26,8 @@ export interface LogWalkOptions {
   readonly onDamage: (damage: Damage) => void;
   /** Heads of segments already read; may be shared between walks. */
   readonly heads: Map<number, SegmentHead>;
+  /** May be shared between walks. */
+  readonly landmarks?: Landmarks;
 }
 
 export interface WalkBatch {
@@ -66,6 +69,7 @@ export class LogWalk {
       const result = await walk.step(limit, (source, at, offset) => {
         if (offset >= this.nextOffset) records.push(decodeFrame(source, at));
       });
+      this.#options.landmarks?.note(this.#segment!.first, walk.offset, walk.position);
       if (records.length > 0) {
         this.nextOffset = walk.offset;
         return { records, nextOffset: walk.offset };
@@ -98,6 +102,8 @@ export class LogWalk {
       if (!segment) return null;
       try {
         const walk = await FrameWalk.open(files, folder, segment.first);
+        const landmark = this.#options.landmarks?.before(segment.first, this.nextOffset);
+        if (landmark) walk.jump(landmark);
         await this.#walk?.close();
         this.#walk = walk;
         this.#segment = segment;

@@ -14,6 +14,7 @@ import type { Telemetry } from '../telemetry.ts';
 import { CursorWriter, cursorPath, readCursor } from './cursor.ts';
 import type { Damage } from './damage.ts';
 import { type Files, nodeFiles } from './files.ts';
+import { Landmarks } from './landmarks.ts';
 import { LogWalk } from './log-walk.ts';
 import { Progress } from './progress.ts';
 import { findSegments, type SegmentHead } from './segment.ts';
@@ -50,6 +51,7 @@ class FolderReader implements SpoolReader {
   readonly #telemetry: Telemetry;
   readonly #progress: Progress | null;
   readonly #heads = new Map<number, SegmentHead>();
+  readonly #landmarks = new Landmarks();
   readonly #stopBatchMs: number;
   readonly #consumers = new Set<SpoolConsumer>();
   readonly #seenDamage = new Set<string>();
@@ -163,6 +165,7 @@ class FolderReader implements SpoolReader {
       folder: this.#folder,
       progress: this.#progress,
       heads: this.#heads,
+      landmarks: this.#landmarks,
       fromOffset,
       onDamage: (damage) => reports && this.#report(damage),
     });

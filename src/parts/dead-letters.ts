@@ -26,17 +26,32 @@ export interface FoundLetter extends DeadLetter {
   readonly record: StoredRecord;
 }
 
+/** The newest letters as they were found, and up to which offset of each partition was looked. */
+export interface Findings {
+  readonly letters: readonly DeadLetter[];
+  readonly ends: readonly number[];
+}
+
 export async function findDeadLetters(reader: LogReader, search: Search): Promise<Outcome<DeadLetter[]>> {
+  const found = await lookForLetters(reader, search);
+  return found.ok ? succeed([...found.value.letters]) : found;
+}
+
+/** `known`: findings of an earlier look with the same limit; only what is behind them is read. */
+export async function lookForLetters(reader: LogReader, search: Search, known?: Findings): Promise<Outcome<Findings>> {
   const { limit, sinceMs, wanted = () => true, maxScanned = MAX_SCANNED_RECORDS } = search;
   const found: DeadLetter[] = [];
   const marks = new Map<string, number>();
+  const ends: number[] = [];
   for (let partition = 0; partition < reader.partitions; partition++) {
-    const known = await reader.offsets(partition);
-    if (!known.ok) return known;
-    const { firstOffset, endOffset } = known.value;
+    const offsets = await reader.offsets(partition);
+    if (!offsets.ok) return offsets;
+    const { firstOffset, endOffset } = offsets.value;
+    ends.push(endOffset);
+    found.push(...(known?.letters ?? []).filter((letter) => isIn(letter, partition, firstOffset)));
     const start = sinceMs > 0 ? await reader.offsetAtTime(partition, sinceMs) : succeed(firstOffset);
     if (!start.ok) return start;
-    const from = Math.max(start.value, firstOffset, endOffset - maxScanned);
+    const from = Math.max(start.value, firstOffset, endOffset - maxScanned, known?.ends[partition] ?? 0);
     let count = 0;
     let pieceRecords = FIRST_PIECE_RECORDS;
     for (let end = endOffset; end > from && count < limit; ) {
@@ -59,7 +74,12 @@ export async function findDeadLetters(reader: LogReader, search: Search): Promis
     }
   }
   const newest = found.sort(newestFirst).slice(0, limit);
-  return succeed(newest.map((letter) => withMark(letter, marks.get(letter.id))));
+  return succeed({ letters: newest.map((letter) => withMark(letter, marks.get(letter.id))), ends });
+}
+
+function isIn({ id }: DeadLetter, partition: number, firstOffset: number): boolean {
+  const place = placeOf(id);
+  return place?.partition === partition && place.offset >= firstOffset;
 }
 
 export async function deadLetterAt(reader: LogReader, id: string): Promise<Outcome<DeadLetter | null>> {

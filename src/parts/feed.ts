@@ -1,13 +1,14 @@
 /** What the view sees of the running parts: the implementation of `view/feed.ts` on the pipeline's own objects. */
 import { AggregatorRegistry, type Registry } from 'prom-client';
-import { fail, type Outcome } from '../errors.ts';
+import { fail } from '../errors.ts';
 import type { LogReader } from '../log.ts';
 import type { Row, RowQuery, RunningQuery } from '../row.ts';
 import type { Stream } from '../stream.ts';
 import type { Telemetry } from '../telemetry.ts';
 import type { Board } from '../view/board.ts';
-import type { DeadLetter, DeadLetterQuery, Feed, MetricSample, PipelineStatus } from '../view/feed.ts';
-import { deadLetterAt, findDeadLetters } from './dead-letters.ts';
+import type { Feed, MetricSample, PipelineStatus } from '../view/feed.ts';
+import { deadLetterAt } from './dead-letters.ts';
+import { RecentLetters } from './recent-letters.ts';
 import type { Requeue } from './requeue.ts';
 import type { MetricSnapshot } from './threads.ts';
 
@@ -28,6 +29,7 @@ export interface FeedNeeds {
 
 export function createFeed(needs: FeedNeeds): Feed {
   const { telemetry } = needs;
+  const recent = new RecentLetters(needs.deadLetters);
   const samples = async () => [
     ...((await telemetry.registry.getMetricsAsJSON()) as unknown as MetricSample[]),
     ...(needs.threadMetrics() as readonly MetricSample[]),
@@ -44,7 +46,7 @@ export function createFeed(needs: FeedNeeds): Feed {
     },
     rows: needs.rows,
     running: needs.running,
-    deadLetters: (query: DeadLetterQuery): Promise<Outcome<DeadLetter[]>> => findDeadLetters(needs.deadLetters, query),
+    deadLetters: (query) => recent.list(query),
     deadLetter: (id) => deadLetterAt(needs.deadLetters, id),
     requeue: async (wishes) =>
       needs.requeue

@@ -254,8 +254,9 @@ function describe(stream: Stream): object {
   };
 }
 
-function showLetter({ id, receivedMs, refusal, requeuedMs }: DeadLetter, maxBytes: number): object {
+function showLetter({ id, receivedMs, refusal, requeuedMs, payloadBytes }: DeadLetter, maxBytes: number): object {
   const bytes = Buffer.from(refusal.payload);
+  const size = payloadBytes ?? bytes.length;
   const shown = bytes.subarray(0, Math.min(bytes.length, maxBytes));
   return {
     id,
@@ -267,11 +268,11 @@ function showLetter({ id, receivedMs, refusal, requeuedMs }: DeadLetter, maxByte
     stream: refusal.stream,
     topic: refusal.topic,
     client: refusal.client,
-    bytes: bytes.length,
+    bytes: size,
     /** Null when it is not text. */
-    text: asText(shown, shown.length < bytes.length),
+    text: asText(shown, shown.length < size),
     base64: shown.toString('base64'),
-    whole: shown.length === bytes.length,
+    whole: shown.length === size,
   };
 }
 

@@ -84,6 +84,8 @@ export interface DeadLetter {
   /** Received stamp of the payload. */
   readonly receivedMs: number;
   readonly refusal: Refusal;
+  /** Where `refusal.payload` is only its beginning: the size of the whole. */
+  readonly payloadBytes?: number;
   /** When it was sent through inspection and the log again; only where that was looked for, and is so. */
   readonly requeuedMs?: number;
 }

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { cursorPath } from '../../src/journal/cursor.ts';
+import type { Files } from '../../src/journal/files.ts';
 import type { Spool } from '../../src/journal/spool.ts';
 import type { SpoolReader } from '../../src/journal/spool-reader.ts';
 import type { ConsumerHandlers, LogBatch, LogConsumer } from '../../src/log.ts';
@@ -61,6 +62,43 @@ describe('a reader of the spool', () => {
     release();
     await durable;
     assert.equal((await readEverything(inside)).length, 2);
+  });
+
+  it('begins a second look into a long segment near what is asked for, and sees the same', async () => {
+    const files = disk.restart();
+    let bytesRead = 0;
+    const counting: Files = {
+      ...files,
+      open: async (path, mode) => {
+        const file = await files.open(path, mode);
+        return {
+          ...file,
+          read: async (into, position) => {
+            const read = await file.read(into, position);
+            bytesRead += read;
+            return read;
+          },
+        };
+      },
+    };
+    spool = await opened({ files, segmentBytes: 64 * 2 ** 20 });
+    for (let first = 0; first < 20_000; first += 1_000) await append(spool, recordsOf(1_000, first, 200));
+    const looking = reader({ spool, files: counting });
+    const middle = async (from: number) => {
+      bytesRead = 0;
+      const numbers: number[] = [];
+      for await (const batch of looking.range(0, from, from + 50)) numbers.push(...batch.records.map(numberOf));
+      assert.deepEqual(
+        numbers,
+        Array.from({ length: 50 }, (_, i) => from + i),
+      );
+      return bytesRead;
+    };
+    assert.ok((await middle(19_000)) > 4_000_000);
+    for (const from of [19_000, 18_999, 12_345, 1, 0, 7_000, 19_950]) {
+      const read = await middle(from);
+      assert.ok(read < 1_500_000, `${read} bytes for the records from ${from} on`);
+    }
   });
 
   it('follows the spool over its segments while they grow, end and are deleted', async () => {
