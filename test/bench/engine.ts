@@ -6,13 +6,9 @@
  * Time is this process's CPU time, garbage collection included, so a busy machine changes it less. The records are made
  * once, and their numbers are written over in place: making them costs next to nothing.
  */
-import type { StoredRecord } from '../../src/log.ts';
-import { encodeReading } from '../../src/reading.ts';
 import { Engine } from '../../src/rollup/engine.ts';
 import { makeStream } from '../support/readings.ts';
-
-const START_MS = 1_700_000_000_000;
-const METRICS = ['temperature', 'humidity', 'pressure'];
+import { METRICS, START_MS, Template } from './rollup/load.ts';
 
 export interface Figures {
   readonly readings: number;
@@ -71,49 +67,6 @@ export function measure(devices: number, perSecond: number, readings: number): F
     microsecondsPerReading: (spentMs / offset) * 1_000,
     bytesPerSeries: bytes / (engine.openSeries || 1),
   };
-}
-
-/** One device's record: the same bytes again and again, with another time and other last digits. */
-class Template {
-  readonly #value: Buffer;
-  readonly #key: string;
-  readonly #timeAt: number;
-  readonly #digitsAt: number[];
-
-  constructor(device: number) {
-    this.#key = `device-${device}`;
-    const tags = { device: this.#key, site: `site-${device % 7}` };
-    const base = 15 + (device % 10);
-    const values = { temperature: base + 0.11, humidity: base * 3 + 0.11, pressure: base + 1_000.11 };
-    const payload = JSON.stringify({ ts: START_MS, ...values });
-    const text = encodeReading({ stream: 'environment', key: this.#key, timeMs: START_MS, tags, values, payload });
-    this.#value = Buffer.from(text);
-    this.#timeAt = text.indexOf(String(START_MS));
-    this.#digitsAt = METRICS.map((metric) => text.indexOf('.11', text.indexOf(metric)) + 1);
-  }
-
-  at(offset: number, timeMs: number, round: number): StoredRecord {
-    let rest = timeMs;
-    for (let i = this.#timeAt + 12; i >= this.#timeAt; i--) {
-      const next = Math.floor(rest / 10);
-      this.#value[i] = 0x30 + (rest - next * 10);
-      rest = next;
-    }
-    for (let i = 0; i < this.#digitsAt.length; i++) {
-      const digits = (round * (7 + 4 * i)) % 100;
-      this.#value[this.#digitsAt[i]!] = 0x30 + Math.floor(digits / 10);
-      this.#value[this.#digitsAt[i]! + 1] = 0x30 + (digits % 10);
-    }
-    return {
-      offset,
-      kind: 'reading',
-      key: this.#key,
-      receivedMs: timeMs + 3,
-      stream: 'environment',
-      topic: '',
-      value: this.#value,
-    };
-  }
 }
 
 function heap(): number {

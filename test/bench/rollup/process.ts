@@ -1,0 +1,19 @@
+/** A process of the program under measurement: what it has used so far, from /proc. */
+import { readFileSync } from 'node:fs';
+
+/** Of Linux, on every architecture that Node runs on. */
+const TICKS_PER_SECOND = 100;
+
+/** CPU seconds of all threads since its start. */
+export function cpuSeconds(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  // The name, in brackets, may hold blanks.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+}
+
+/** The most that was resident at once, MiB. */
+export function peakMiB(pid: number): number {
+  const line = /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  return Number(line?.[1] ?? 0) / 1_024;
+}
