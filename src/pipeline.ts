@@ -30,6 +30,7 @@ import { openDeadLetters } from './parts/dead-letter-log.ts';
 import { createFeed } from './parts/feed.ts';
 import { spoolFolder } from './parts/folders.ts';
 import { KafkaHold } from './parts/hold.ts';
+import { Ledger } from './parts/ledger.ts';
 import { createRequeue } from './parts/requeue.ts';
 import { openStore, ROLLUP_GROUP } from './parts/rollup.ts';
 import { startThread, type Thread } from './parts/threads.ts';
@@ -63,6 +64,9 @@ export interface Pipeline {
   stop(): Promise<void>;
 }
 
+/** Of prom-client: gauges that are called totals. The same numbers come by type under better names. */
+const BADLY_NAMED = ['handles', 'requests', 'resources'].map((what) => `nodejs_active_${what}_total`);
+
 /** Undone in reverse order, at a stop and when a later step of the start fails. */
 type Undo = () => Promise<void>;
 
@@ -78,6 +82,8 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
   const clock = systemClock;
   const telemetry = new Telemetry(createLogger({ level: logLevel, pretty, name: 'main' }));
   collectDefaultMetrics({ register: telemetry.registry });
+  for (const name of BADLY_NAMED) telemetry.registry.removeSingleMetric(name);
+  telemetry.watchEventLoop('main');
   const streams = Object.values(config.streams);
   const board = new Board(config.streams);
   const hold = config.ack === 'kafka' ? new KafkaHold() : null;
@@ -103,9 +109,12 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
 
   // forward and rollup
   const threads: Thread[] = [];
+  const ledger = spool && new Ledger(spool, config.kafka ? () => threads[0]?.status().tally : null);
   const startPart = (part: 'forward' | 'rollup') => {
+    const tallied = () => (part === 'forward' && ledger ? { tallyFrom: ledger.beginAnew() } : undefined);
     const thread = startThread(
-      { part, config, progress: spool?.progress ?? null, logLevel, pretty },
+      part,
+      () => ({ part, config, progress: spool?.progress ?? null, ...tallied(), logLevel, pretty }),
       (message) => {
         if (message.type === 'forwarded') hold?.forwarded(message.offset);
       },
@@ -119,7 +128,8 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
   const rollup = role === 'gateway' ? null : startPart('rollup');
 
   // ingress and inspect
-  const gateway = spool && (await startGateway({ config, spool, hold, received, board, telemetry, undo }));
+  const gateway =
+    spool && (await startGateway({ config, spool, ledger: ledger!, hold, received, board, telemetry, undo }));
   if (gateway && !gateway.ok) return gateway;
 
   // view
@@ -153,6 +163,7 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
       series: role === 'gateway' ? null : config.rollup.maxSeries,
     },
   });
+  telemetry.beforeSnapshot(() => exportNumbers(telemetry, ledger, board, clock.nowMs()));
   const feed = createFeed({
     streams: config.streams,
     board,
@@ -171,6 +182,7 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
           received,
           onlyWriter: config.kafka === null,
           telemetry,
+          onReceived: (readings) => ledger?.received(readings),
           onAccepted: (reading, receivedMs) => board.accepted(reading, receivedMs),
         })
       : null,
@@ -221,6 +233,7 @@ const FORWARD_GROUP = 'forward';
 interface GatewayNeeds {
   readonly config: Config;
   readonly spool: Spool;
+  readonly ledger: Ledger;
   readonly hold: KafkaHold | null;
   readonly received: () => number;
   readonly board: Board;
@@ -236,7 +249,7 @@ interface Gateway {
 }
 
 async function startGateway(needs: GatewayNeeds): Promise<Outcome<Gateway>> {
-  const { config, spool, hold, received, board, telemetry, undo } = needs;
+  const { config, spool, ledger, hold, received, board, telemetry, undo } = needs;
   const streams = Object.values(config.streams);
   const limits: InspectLimits = {
     ...DEFAULT_LIMITS,
@@ -263,18 +276,19 @@ async function startGateway(needs: GatewayNeeds): Promise<Outcome<Gateway>> {
   const progress = new Progress(spool.progress);
   const append = hold
     ? (record: LogRecord, onDurable: (outcome: Outcome) => void) =>
-        spool.append(record, (outcome) => hold.add(progress.durableEnd(), outcome, onDurable))
-    : (record: LogRecord, onDurable: (outcome: Outcome) => void) => spool.append(record, onDurable);
+        ledger.append(record, (outcome) => hold.add(progress.durableEnd(), outcome, onDurable))
+    : (record: LogRecord, onDurable: (outcome: Outcome) => void) => ledger.append(record, onDurable);
   const accept = createAccept({
     inspect: (message) => inspector.inspect(message),
     append,
+    received: (readings) => ledger.received(readings),
     telemetry,
     onAccepted: (reading, receivedMs) => board.accepted(reading, receivedMs),
     onRefused: (refusal, receivedMs) => board.refused(refusal, receivedMs),
   });
 
   // A tick that cannot be written is not missed: the next one says more.
-  const ticks = setInterval(() => spool.append(tickRecord(received()), () => {}), config.rollup.tickMs);
+  const ticks = setInterval(() => ledger.append(tickRecord(received()), () => {}), config.rollup.tickMs);
   undo.push(async () => clearInterval(ticks));
 
   const retained = streams.filter((stream) => stream.retain);
@@ -314,6 +328,18 @@ async function startGateway(needs: GatewayNeeds): Promise<Outcome<Gateway>> {
     inspect: (message) => inspector.inspect(message),
     append,
   });
+}
+
+/** Numbers that are made when somebody asks. */
+function exportNumbers(telemetry: Telemetry, ledger: Ledger | null, board: Board, nowMs: number): void {
+  if (!ledger) return;
+  const { terms, imbalance } = ledger.books();
+  for (const [term, readings] of Object.entries(terms)) telemetry.ledgerReadings.set({ term }, readings);
+  telemetry.ledgerImbalance.set(imbalance);
+  const { devices, silent, skewed, gapped, refusing } = board.summary(nowMs);
+  for (const [state, count] of Object.entries({ seen: devices, silent, skewed, gapped, refused: refusing })) {
+    telemetry.devices.set({ state }, count);
+  }
 }
 
 function urlOf({ host, port, tls, websocket }: Address): string {

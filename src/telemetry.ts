@@ -37,11 +37,32 @@ export class Telemetry {
     ['limit'],
   );
   readonly pendingBytes = this.#gauge('millrace_pending_bytes', 'Payload bytes waiting to become durable.');
+  readonly pendingPublishes = this.#gauge(
+    'millrace_pending_publishes',
+    'Publishes of MQTT clients that wait for their acknowledgement.',
+  );
   readonly acknowledgeSeconds = this.#histogram(
     'millrace_acknowledge_seconds',
     'From a publish to its acknowledgement.',
   );
   // inspect
+  readonly inspectSeconds = this.#histogram(
+    'millrace_inspect_seconds',
+    'Inspection of one payload; of at most one in a millisecond.',
+    [],
+    [0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.1],
+  );
+  readonly eventDelaySeconds = this.#histogram(
+    'millrace_event_delay_seconds',
+    "From a reading's event time to its arrival, 0 where it is ahead; of at most one reading in a millisecond.",
+    [],
+    [0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 3_600, 86_400],
+  );
+  readonly devices = this.#gauge(
+    'millrace_devices',
+    'Devices seen since the start, and of them those that are silent, have a wrong clock, miss readings or were refused.',
+    ['state'],
+  );
   readonly accepted = this.#counter('millrace_accepted_total', 'Readings that passed inspection.', ['stream']);
   readonly deadLetters = this.#counter(
     'millrace_dead_letters_total',
@@ -61,6 +82,15 @@ export class Telemetry {
   readonly spoolCommitSeconds = this.#histogram(
     'millrace_spool_commit_seconds',
     'One group commit: write and fdatasync.',
+  );
+  readonly ledgerReadings = this.#gauge(
+    'millrace_ledger_readings',
+    'What became of the readings since the start: received = pending + refused + dead_lettered + spooled + forwarded.',
+    ['term'],
+  );
+  readonly ledgerImbalance = this.#gauge(
+    'millrace_ledger_imbalance_readings',
+    'Received readings that no other term of the ledger explains; anything but 0 is a bug.',
   );
   readonly spoolFailures = this.#counter('millrace_spool_failures_total', 'Group commits that failed, by code.', [
     'code',
@@ -88,6 +118,26 @@ export class Telemetry {
     'stream',
     'kind',
   ]);
+  readonly outOfReach = this.#counter(
+    'millrace_out_of_reach_total',
+    'Readings on time, but of windows that are durable already or that the log does not have whole.',
+    ['stream'],
+  );
+  readonly unexplained = this.#counter(
+    'millrace_unexplained_total',
+    'Records of the log that were not counted, because they are no readings or of no configured stream.',
+    ['reason'],
+  );
+  readonly rollupSeconds = this.#histogram(
+    'millrace_rollup_seconds',
+    'From the received stamp of a reading until the rollup reads it; of the newest of each batch.',
+  );
+  readonly windowSeconds = this.#histogram(
+    'millrace_window_durable_seconds',
+    'From the end of a window until its rows are durable in the store.',
+    ['window'],
+    [0.5, 1, 2.5, 5, 10, 15, 20, 30, 60, 300, 3_600],
+  );
   readonly windowsClosed = this.#counter('millrace_windows_closed_total', 'Windows closed.', ['window']);
   readonly openSeries = this.#gauge('millrace_open_accumulators', 'Accumulators of open windows in memory.', [
     'partition',
@@ -103,12 +153,43 @@ export class Telemetry {
     'code',
   ]);
   readonly storeSeconds = this.#histogram('millrace_store_write_seconds', 'One write to the store.');
+  // each thread
+  readonly eventLoopSeconds = this.#histogram(
+    'millrace_event_loop_delay_seconds',
+    'How much later than asked a timer of 20 ms fires, by thread.',
+    ['thread'],
+  );
   readonly repairs = this.#counter('millrace_repairs_total', 'Rows written again after late readings.', ['window']);
 
+  readonly #beforeSnapshot: (() => void)[] = [];
   readonly #lastLogged = new Map<string, { atMs: number; suppressed: number }>();
 
   constructor(log: Logger) {
     this.log = log;
+  }
+
+  /** For numbers that are made when they are asked for. */
+  beforeSnapshot(update: () => void): void {
+    this.#beforeSnapshot.push(update);
+  }
+
+  /** The metrics as prom-client's JSON. */
+  snapshot() {
+    for (const update of this.#beforeSnapshot) update();
+    return this.registry.getMetricsAsJSON();
+  }
+
+  /** Observes the delay of this thread's event loop until the process ends. */
+  watchEventLoop(thread: string): void {
+    const delay = this.eventLoopSeconds.labels(thread);
+    let expectedMs = performance.now() + EVENT_LOOP_TIMER_MS;
+    const tick = () => {
+      const nowMs = performance.now();
+      delay.observe(Math.max(0, nowMs - expectedMs) / 1_000);
+      expectedMs = nowMs + EVENT_LOOP_TIMER_MS;
+      setTimeout(tick, EVENT_LOOP_TIMER_MS).unref();
+    };
+    setTimeout(tick, EVENT_LOOP_TIMER_MS).unref();
   }
 
   /** Logs at most once per `everyMs` for one key, and says how many were left out. */
@@ -132,12 +213,18 @@ export class Telemetry {
     return new Gauge({ name, help, labelNames, registers: [this.registry] });
   }
 
-  #histogram<L extends string = never>(name: string, help: string, labelNames: readonly L[] = []): Histogram<L> {
-    return new Histogram({ name, help, labelNames, buckets: LATENCY_BUCKETS_S, registers: [this.registry] });
+  #histogram<L extends string = never>(
+    name: string,
+    help: string,
+    labelNames: readonly L[] = [],
+    buckets = LATENCY_BUCKETS_S,
+  ): Histogram<L> {
+    return new Histogram({ name, help, labelNames, buckets, registers: [this.registry] });
   }
 }
 
 const MAX_LOG_KEYS = 1_000;
+const EVENT_LOOP_TIMER_MS = 20;
 
 /** Writes JSON lines to stderr; readable lines when stderr is a terminal. */
 export function createLogger(options: { level: string; pretty: boolean; name: string }): Logger {

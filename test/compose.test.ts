@@ -74,13 +74,13 @@ describe('The compose file', () => {
 
   it('pins every image and checks the health of every long-running service', () => {
     for (const [name, service] of Object.entries(compose.services)) {
-      assert.match(service.image ?? '', /:(\d+\.\d+|local)/, `${name} is pinned`);
+      assert.match(service.image ?? '', /:(v?\d+\.\d+|local)/, `${name} is pinned`);
       if (name !== 'simulator') assert.ok(service.healthcheck, `${name} has a health check`);
     }
   });
 
   it('keeps every state in a named volume', () => {
-    for (const name of ['kafka', 'influxdb', 'gateway', 'rollup', 'grafana']) {
+    for (const name of ['kafka', 'influxdb', 'gateway', 'rollup', 'prometheus', 'grafana']) {
       assert.ok(name in compose.volumes, `volume ${name}`);
       assert.ok(
         compose.services[name]?.volumes?.some((volume) => volume.startsWith(`${name}:`)),

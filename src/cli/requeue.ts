@@ -209,6 +209,7 @@ async function openWorker(opened: OpenedLog, config: Config, inspect: Inspect): 
     received,
     onlyWriter: config.kafka === null,
     telemetry: opened.telemetry,
+    onReceived: () => {},
     onAccepted: () => {},
   });
   return succeed({

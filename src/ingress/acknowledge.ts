@@ -132,6 +132,7 @@ export class Acknowledger {
   flush(): void {
     this.#received.flush();
     for (const tally of this.#acknowledged) tally.flush();
+    this.#options.telemetry.pendingPublishes.set(this.pending);
     this.#options.telemetry.pendingBytes.set(this.#options.pendingBytes.bytes);
   }
 

@@ -39,6 +39,8 @@ export interface RequestOptions {
   readonly telemetry: Telemetry;
   /** Called after every answer, when the lanes have changed. */
   settled(): void;
+  /** Kafka has these. */
+  confirmed(entries: readonly Entry[]): void;
   /** Kafka refuses this record for good. True: it is taken care of. False: the lane keeps it and tries again later. */
   refused(entry: Entry, lane: Lane, failure: Failure): boolean;
 }
@@ -139,6 +141,7 @@ export function forwardRequests(options: RequestOptions): Requests {
       lane.inFlight = 0;
       lane.alone = lane.suspects > 0;
       telemetry.forwarded.inc({ topic: lane.topic.name }, sent.length);
+      options.confirmed(sent);
       // The oldest stands for the batch: one observation a record would cost more than sending it.
       telemetry.forwardSeconds.observe(Math.max(0, clock.nowMs() - sent[0]!.record.receivedMs) / 1_000);
       if (lane.failing) for (const other of lanes) other.notBeforeMs = nowMs;

@@ -30,7 +30,7 @@ import type { ConsumerHandlers, LogBatch, LogConsumer, LogReader, StoredRecord }
 import { type Backoff, backoff } from '../retry.ts';
 import type { Telemetry } from '../telemetry.ts';
 import { asDeadLetter } from './forward-dead-letter.ts';
-import { entryOf, type Lane } from './forward-lane.ts';
+import { type Entry, entryOf, type Lane } from './forward-lane.ts';
 import { forwardRequests, type RequestLimits, type Schedule } from './forward-requests.ts';
 import { Lanes } from './forward-route.ts';
 import { MAX_BATCH_RECORDS, type Sender } from './kafka-sender.ts';
@@ -76,12 +76,31 @@ export interface ForwardOptions {
   readonly onProgress: (offset: number) => void;
   /** Forwarding has ended for good: the spool is lost, or a bug. The process should end. */
   readonly onEnded: (reason: unknown) => void;
+  /** Records from this spool offset on are counted in `tally`; default: none. */
+  readonly tallyFrom?: number;
   readonly group?: string;
   readonly schedule?: Schedule;
   readonly backoff?: Backoff;
 }
 
+/**
+ * What became of the records of the spool since `tallyFrom`: numbers of one moment, for the gateway's ledger. A record is
+ * counted in `read` when it comes from the spool for the first time, a reading in `confirmed` when Kafka has it, or in
+ * `refused` when Kafka refused it for good and a dead letter was made of it.
+ */
+export interface ForwardTally {
+  /** The spool offset to be read next. */
+  readonly position: number;
+  /** Kafka has everything below `position`. */
+  readonly idle: boolean;
+  readonly readReadings: number;
+  readonly readOthers: number;
+  readonly confirmed: number;
+  readonly refused: number;
+}
+
 export interface Forward {
+  tally(): ForwardTally;
   /** Kafka has everything below. */
   progress(): number;
   /** Bytes in memory on their way to Kafka. */
@@ -118,6 +137,9 @@ export async function startForward(options: ForwardOptions): Promise<Forward> {
   let workingSinceMs = Number.NEGATIVE_INFINITY;
   let waiters: (() => void)[] = [];
   const catchingUp = new Map<Lane, Promise<void>>();
+  const { tallyFrom = Number.POSITIVE_INFINITY } = options;
+  const tally = { readReadings: 0, readOthers: 0, confirmed: 0, refused: 0 };
+  const isTallied = ({ offset, record, made }: Entry) => offset >= tallyFrom && record.kind === 'reading' && !made;
 
   const overfull = (lane: Lane) => lane.parkedFrom === null && lane.bytes >= limits.laneBytes;
   const full = () => lanes.bytes() >= limits.queuedBytes || lanes.all.some(overfull);
@@ -131,12 +153,16 @@ export async function startForward(options: ForwardOptions): Promise<Forward> {
     backoff: options.backoff ?? backoff({ firstMs: 100, maxMs: 5_000 }),
     telemetry,
     settled,
+    confirmed(entries) {
+      for (const entry of entries) if (isTallied(entry)) tally.confirmed++;
+    },
     refused(entry, lane, failure) {
       const letter = asDeadLetter(entry.record, failure.message);
       if (!letter) return false;
       const [to] = lanes.of(letter) as [Lane];
       if (to !== lane && to.bytes >= limits.laneBytes) return false;
       telemetry.deadLetters.inc({ reason: 'log-refused' });
+      if (isTallied(entry)) tally.refused++;
       telemetry.limited(
         'warn',
         'forward-refused',
@@ -245,6 +271,9 @@ export async function startForward(options: ForwardOptions): Promise<Forward> {
       uncheckedBytes += entry.bytes;
     }
     position = record.offset + 1;
+    if (record.offset < tallyFrom) return;
+    if (record.kind === 'reading') tally.readReadings++;
+    else tally.readOthers++;
   }
 
   const handlers: ConsumerHandlers = {
@@ -303,6 +332,7 @@ export async function startForward(options: ForwardOptions): Promise<Forward> {
   commitRegularly();
 
   return {
+    tally: () => ({ ...tally, position, idle: lanes.floor(position) === position }),
     progress: () => progress,
     queuedBytes: () => lanes.bytes(),
     failure: () => requests.failure,

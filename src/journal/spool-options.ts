@@ -33,6 +33,9 @@ export interface SpoolStats {
   readonly endOffset: number;
   /** By reader: offsets between its checkpoint and the end. */
   readonly backlog: Readonly<Record<string, number>>;
+  /** Offsets since the start that no record has, because a write failed; and the end of the last such hole. */
+  readonly voided: number;
+  readonly voidTo: number;
   /** False: appends are refused, for this reason. */
   readonly healthy: boolean;
   readonly failure: Failure | null;

@@ -92,6 +92,9 @@ export class Spool {
   /** Bytes of the group that is being written. */
   #writingBytes = 0;
   #durableEnd: number;
+  /** Offsets given to nobody since the start, and the end of the last such hole. */
+  #voided = 0;
+  #voidTo = 0;
   #lastReceivedMs: number;
   /** Set: every append is refused with it, until a probe succeeds. */
   #failure: Failure | null = null;
@@ -190,7 +193,8 @@ export class Spool {
     const failure = this.#failure ?? this.#room.failure;
     const { totalBytes: bytes } = this.#segments;
     const limitBytes = this.#options.maxBytes;
-    return { bytes, limitBytes, firstOffset, endOffset, backlog, healthy: failure === null, failure };
+    const [voided, voidTo] = [this.#voided, this.#voidTo];
+    return { bytes, limitBytes, firstOffset, endOffset, backlog, voided, voidTo, healthy: failure === null, failure };
   }
 
   /** Looks at the readers' checkpoints and deletes what may go. Happens by itself about every second. */
@@ -310,6 +314,8 @@ export class Spool {
       this.#scheduleProbe();
       return;
     }
+    this.#voided += first - this.#durableEnd;
+    if (first > this.#durableEnd) this.#voidTo = first;
     this.#durableEnd = first;
     this.#progress.advance(first);
     if (this.#failure) this.#telemetry.limited('info', 'spool-healthy', {}, 'the spool can write and accepts again');

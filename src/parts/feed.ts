@@ -31,7 +31,7 @@ export function createFeed(needs: FeedNeeds): Feed {
   const { telemetry } = needs;
   const recent = new RecentLetters(needs.deadLetters);
   const samples = async () => [
-    ...((await telemetry.registry.getMetricsAsJSON()) as unknown as MetricSample[]),
+    ...((await telemetry.snapshot()) as unknown as MetricSample[]),
     ...(needs.threadMetrics() as readonly MetricSample[]),
   ];
   return {
@@ -40,7 +40,7 @@ export function createFeed(needs: FeedNeeds): Feed {
     status: needs.status,
     samples,
     metrics: async () => {
-      const own = await telemetry.registry.getMetricsAsJSON();
+      const own = await telemetry.snapshot();
       const merged = AggregatorRegistry.aggregate([own, needs.threadMetrics()] as unknown as Registry[]);
       return merged.metrics();
     },

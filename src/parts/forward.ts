@@ -44,6 +44,7 @@ export async function startForwardPart(
       topics: kafkaTopics(kafka),
       sender,
       limits: forwardLimits(kafka),
+      ...(data.tallyFrom === undefined ? undefined : { tallyFrom: data.tallyFrom }),
       telemetry,
       clock: systemClock,
       onProgress: (offset) => say({ type: 'forwarded', offset }),
@@ -59,7 +60,7 @@ export async function startForwardPart(
       const failure = forward?.failure() ?? null;
       if (failure) parts.failed('kafka', failure);
       else if (forward) parts.works();
-      return { parts: parts.all(), backlog: null };
+      return { parts: parts.all(), backlog: null, ...(forward ? { tally: forward.tally() } : undefined) };
     },
     async stop() {
       stopping.abort();

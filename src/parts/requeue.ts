@@ -34,6 +34,8 @@ export interface RequeueNeeds {
   append(record: LogRecord, onDurable: (outcome: Outcome) => void): void;
   /** The stamp of what is appended. */
   received(): number;
+  /** Called with the number of readings before they are appended. */
+  onReceived(readings: number): void;
   /** Nobody else writes marks into this log meanwhile, so that they need not be looked for again. */
   readonly onlyWriter: boolean;
   readonly telemetry: Telemetry;
@@ -134,6 +136,7 @@ class Group {
         return refusal.code === 'log-refused' ? { ...again, value: refusal.payload } : again;
       });
       this.#needs.telemetry.received.labels('requeue').inc();
+      this.#needs.onReceived(records.length);
       this.#bytes += refusal.payload.byteLength;
       this.#sent.push({ id, readings, appended: appendAll(this.#needs, records) });
     }

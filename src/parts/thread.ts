@@ -15,10 +15,12 @@ const port = parentPort!;
 const say = (message: FromThread) => port.postMessage(message);
 const telemetry = new Telemetry(createLogger({ level: data.logLevel, pretty: data.pretty, name: data.part }));
 
+telemetry.watchEventLoop(data.part);
+
 const part: Part = await (data.part === 'forward' ? startForwardPart : startRollupPart)(data, telemetry, say);
 
 async function report(): Promise<void> {
-  say({ type: 'metrics', metrics: await telemetry.registry.getMetricsAsJSON(), status: part.status() });
+  say({ type: 'metrics', metrics: await telemetry.snapshot(), status: part.status() });
 }
 
 const reports = setInterval(() => void report(), METRICS_EVERY_MS);

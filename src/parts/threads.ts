@@ -6,6 +6,7 @@
  */
 import { Worker } from 'node:worker_threads';
 import type { Config } from '../config.ts';
+import type { ForwardTally } from '../journal/forward.ts';
 import { backoff } from '../retry.ts';
 import type { Row, RunningQuery } from '../row.ts';
 import type { Telemetry } from '../telemetry.ts';
@@ -19,6 +20,8 @@ export interface ThreadStatus {
   readonly parts: readonly PartStatus[];
   /** Records of the log that it has not read yet; null while it does not know. */
   readonly backlog: number | null;
+  /** Of `forward`: what became of what it read. */
+  readonly tally?: ForwardTally;
   /** Of the rollup on a log with one partition: all below was read. */
   readonly position?: number;
 }
@@ -49,6 +52,8 @@ export interface ThreadData {
   readonly config: Config;
   /** Of the spool of this process; null when the log is Kafka alone. */
   readonly progress: SharedArrayBuffer | null;
+  /** Of `forward`: records from this spool offset on are counted for the ledger. */
+  readonly tallyFrom?: number;
   readonly logLevel: string;
   readonly pretty: boolean;
 }
@@ -66,7 +71,13 @@ const STOP_LIMIT_MS = 15_000;
 const ANSWER_LIMIT_MS = 2_000;
 const METRICS_OF_THE_DEAD: readonly MetricSnapshot[] = [];
 
-export function startThread(data: ThreadData, on: (message: FromThread) => void, telemetry: Telemetry): Thread {
+/** `dataOf` is asked at the start and before every later one. */
+export function startThread(
+  part: ThreadData['part'],
+  dataOf: () => ThreadData,
+  on: (message: FromThread) => void,
+  telemetry: Telemetry,
+): Thread {
   // The same tree runs from TypeScript (tests, through a loader) and compiled.
   const entry = new URL(import.meta.url.endsWith('.ts') ? './thread.ts' : './thread.js', import.meta.url);
   const pauses = backoff({ firstMs: 500, maxMs: 30_000 });
@@ -84,7 +95,7 @@ export function startThread(data: ThreadData, on: (message: FromThread) => void,
   });
 
   const start = () => {
-    worker = new Worker(entry, { workerData: data });
+    worker = new Worker(entry, { workerData: dataOf() });
     worker.on('message', (message: FromThread) => {
       if (message.type === 'metrics') {
         metrics = message.metrics;
@@ -97,16 +108,14 @@ export function startThread(data: ThreadData, on: (message: FromThread) => void,
       }
       on(message);
     });
-    worker.on('error', (error) =>
-      telemetry.log.error({ part: data.part, err: error }, `the ${data.part} thread failed`),
-    );
+    worker.on('error', (error) => telemetry.log.error({ part, err: error }, `the ${part} thread failed`));
     worker.on('exit', (code) => {
       if (stopping) return stopped();
       deaths++;
       const pauseMs = pauses.delayMs(deaths);
-      const failure = { code: 'THREAD_ENDED', message: `The ${data.part} thread ended and is started again.` } as const;
+      const failure = { code: 'THREAD_ENDED', message: `The ${part} thread ended and is started again.` } as const;
       status = { parts: status.parts.map((part) => ({ ...part, state: 'failing', failure })), backlog: null };
-      telemetry.log.error({ part: data.part, code, pauseMs }, `the ${data.part} thread ended; starting it again`);
+      telemetry.log.error({ part, code, pauseMs }, `the ${part} thread ended; starting it again`);
       restart = setTimeout(start, pauseMs);
     });
   };
@@ -132,10 +141,7 @@ export function startThread(data: ThreadData, on: (message: FromThread) => void,
       clearTimeout(restart);
       worker?.postMessage({ type: 'stop' } satisfies ToThread);
       const limit = setTimeout(() => {
-        telemetry.log.warn(
-          { part: data.part },
-          `the ${data.part} thread did not stop in time; it goes on from its checkpoint`,
-        );
+        telemetry.log.warn({ part }, `the ${part} thread did not stop in time; it goes on from its checkpoint`);
         stopped();
       }, STOP_LIMIT_MS);
       await whenStopped;

@@ -68,12 +68,17 @@ export class RollupMetrics {
       const last = before?.streams.get(stream);
       grow(now.counted, last?.counted, (by) => telemetry.counted.inc({ stream }, by));
       grow(now.duplicates, last?.duplicates, (by) => telemetry.duplicates.inc({ stream }, by));
+      grow(now.outOfReach, last?.outOfReach, (by) => telemetry.outOfReach.inc({ stream }, by));
       grow(now.late, last?.late, (by) => telemetry.late.inc({ stream, kind: 'late' }, by));
       grow(now.straggler, last?.straggler, (by) => telemetry.late.inc({ stream, kind: 'straggler' }, by));
     }
     for (const [window, closed] of stats.closed) {
       grow(closed, before?.closed.get(window), (by) => telemetry.windowsClosed.inc({ window }, by));
     }
+    grow(stats.unreadable, before?.unreadable, (by) => telemetry.unexplained.inc({ reason: 'unreadable' }, by));
+    grow(stats.unknownStream, before?.unknownStream, (by) =>
+      telemetry.unexplained.inc({ reason: 'unknown-stream' }, by),
+    );
     const skipped = stats.unreadable + stats.unknownStream;
     if (skipped > (before === null ? 0 : before.unreadable + before.unknownStream)) {
       const fields = { partition, unreadable: stats.unreadable, unknownStream: stats.unknownStream };

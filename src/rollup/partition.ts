@@ -140,6 +140,11 @@ export class PartitionRollup<E extends PartitionEngine> {
 
   async process(batch: LogBatch): Promise<void> {
     this.#endOffset = batch.endOffset;
+    const newest = batch.records.at(-1);
+    if (newest) {
+      const { clock, telemetry } = this.#options;
+      telemetry.rollupSeconds.observe(Math.max(0, clock.nowMs() - newest.receivedMs) / 1_000);
+    }
     for (const record of batch.records) {
       if (this.#stopping || this.isVoid) return;
       while (!this.engine.process(record)) {
@@ -172,6 +177,7 @@ export class PartitionRollup<E extends PartitionEngine> {
       if (written.refused.length > 0) {
         if ((await this.persist('dead letters', () => options.deadLetter(written.refused))) === null) return;
       }
+      this.#observeDurable(rows);
       options.onClosed?.(rows);
     }
     if (late.length > 0 && (await this.persist('late log', () => options.appendLate(late))) === null) return;
@@ -185,6 +191,16 @@ export class PartitionRollup<E extends PartitionEngine> {
     } else {
       // Everything is durable; the next flush commits more.
       this.#say('log', committed.failure);
+    }
+  }
+
+  /** Once for each window, not for each of its series. */
+  #observeDurable(rows: readonly Row[]): void {
+    const { clock, telemetry } = this.#options;
+    const nowMs = clock.nowMs();
+    const ends = new Map(rows.map(({ window, endMs }) => [`${window} ${endMs}`, { window, endMs }]));
+    for (const { window, endMs } of ends.values()) {
+      telemetry.windowSeconds.labels(window).observe(Math.max(0, nowMs - endMs) / 1_000);
     }
   }
 

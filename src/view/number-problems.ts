@@ -10,8 +10,27 @@ const STREAM_SILENT_MS = 60_000;
 const MANY_DEAD_LETTERS = 0.05;
 const MANY_LATE = 0.01;
 const LAG_SECONDS = 30;
-export function intakeProblems({ status, stages, streams, configured, recent, nowMs }: Situation): Problem[] {
+export function intakeProblems({
+  status,
+  stages,
+  streams,
+  configured,
+  recent,
+  imbalance,
+  nowMs,
+}: Situation): Problem[] {
   const problems: Problem[] = [];
+  if (imbalance !== 0) {
+    problems.push({
+      id: 'imbalance',
+      severity: 'error',
+      stage: 'journal',
+      title: `The books do not balance: ${count(Math.abs(imbalance), 'reading')} ${imbalance > 0 ? 'too few' : 'too many'}`,
+      meaning: 'Received readings are not equal to those refused, kept and forwarded. This is a bug in Millrace.',
+      wayOut: 'Keep the data folder, run millrace verify, and report both with the output of /metrics.',
+      sinceMs: null,
+    });
+  }
   const { turnedAway, deadLetters, accepted } = recent;
   if (turnedAway.total > 0) {
     problems.push({

@@ -35,6 +35,8 @@ export interface Situation {
   readonly nowMs: number;
   /** What came in the last minute. */
   readonly recent: Recent;
+  /** Readings that no term of the ledger explains. */
+  readonly imbalance: number;
   /** Growth of the spool in bytes per second, and of the unread part of the log in records per second. */
   readonly spoolGrowth: number;
   readonly lagGrowth: number;

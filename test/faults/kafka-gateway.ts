@@ -1,9 +1,11 @@
 /** What the fault tests of a gateway on a private Kafka share: its configuration, the load, and what Kafka has. */
+import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import type { KafkaConfig } from '../../src/config.ts';
 import { kafkaReader } from '../../src/journal/kafka-reader.ts';
 import { kafkaTopics, type TopicRole } from '../../src/journal/kafka-topics.ts';
 import type { StoredRecord } from '../../src/log.ts';
+import type { LedgerTerm } from '../../src/parts/ledger.ts';
 import { silentTelemetry } from '../../src/telemetry.ts';
 import { kafkaConfig } from '../journal/kafka-fixture.ts';
 import { type GatewayProcess, startSimulator } from '../support/gateway-process.ts';
@@ -93,6 +95,19 @@ export async function startLoad(
 
 export function acknowledged(gateway: GatewayProcess): Promise<number> {
   return gateway.metric('millrace_acknowledged_total');
+}
+
+/** The terms of the gateway's ledger, which must balance at any moment. */
+export async function books(gateway: GatewayProcess): Promise<Record<LedgerTerm, number>> {
+  const text = await (await gateway.get('/metrics')).text();
+  const terms = Object.fromEntries(
+    [...text.matchAll(/^millrace_ledger_readings\{term="(\w+)"\} (\d+)$/gm)].map(([, term, count]) => [
+      term,
+      Number(count),
+    ]),
+  );
+  assert.match(text, /^millrace_ledger_imbalance_readings 0$/m, JSON.stringify(terms));
+  return terms as Record<LedgerTerm, number>;
 }
 
 /** Kafka has all that the spool has: nothing but a tick waits. */

@@ -20,7 +20,7 @@ import { type GatewayProcess, runMillrace, startGateway } from '../support/gatew
 import { RawClient } from '../support/mqtt-raw.ts';
 import { needInflux, needKafka, needTime } from '../support/servers.ts';
 import { until } from '../support/until.ts';
-import { acknowledged, drained, KafkaSide, kafkaYaml, type Load, startLoad } from './kafka-gateway.ts';
+import { acknowledged, books, drained, KafkaSide, kafkaYaml, type Load, startLoad } from './kafka-gateway.ts';
 import { type Comparison, Ledger } from './ledger.ts';
 
 const OUTAGE_S = Number(process.env.MILLRACE_KAFKA_OUTAGE ?? 5);
@@ -99,6 +99,8 @@ describe('A gateway whose Kafka', function () {
     await until(async () => (await failures(running)) > 0, DEADLINE_MS, 'the outage is felt');
     await sleep(OUTAGE_S * 1_000);
     const during = await acknowledged(running);
+    const away = await books(running);
+    assert.ok(away.spooled > during - before, `the ledger says what waits: ${JSON.stringify(away)}`);
     assert.ok(during > before + 200, `acknowledged from the spool: ${during - before}`);
     const ready = await running.get('/readyz');
     assert.equal(ready.status, 200);
@@ -111,10 +113,19 @@ describe('A gateway whose Kafka', function () {
       'live again',
     );
     const live = await acknowledged(running);
-    await until(async () => (await acknowledged(running)) > live + 200, DEADLINE_MS, 'live traffic goes on');
+    await until(
+      async () => {
+        await books(running);
+        return (await acknowledged(running)) > live + 200;
+      },
+      DEADLINE_MS,
+      'live traffic goes on',
+    );
     const { sent, acknowledged: known } = await endLoad();
     assert.equal(known, sent, 'nothing went unacknowledged');
     await drained(running);
+    const end = await books(running);
+    assert.deepEqual([end.received, end.forwarded, end.spooled], [sent, sent, 0]);
     await inKafka();
     await until(
       async () => !(await (await running.get('/readyz')).text()).includes('wait in the spool'),
@@ -230,6 +241,8 @@ describe('A gateway whose Kafka', function () {
       ({ value }) => decodeRefusal(Buffer.from(value).toString())!,
     );
     assert.equal(letters.length, 4);
+    const { received, forwarded, dead_lettered } = await books(running);
+    assert.deepEqual({ received, forwarded, dead_lettered }, { received: 40, forwarded: 36, dead_lettered: 4 });
     for (const letter of letters) {
       assert.equal(letter.code, 'log-refused');
       assert.match(letter.reason, /max\.message\.bytes/);

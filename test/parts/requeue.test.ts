@@ -82,6 +82,7 @@ describe('requeue', () => {
       received: () => clock.nowMs(),
       onlyWriter,
       telemetry: silentTelemetry(),
+      onReceived: () => {},
       onAccepted: (reading) => accepted.push(reading),
     });
   }

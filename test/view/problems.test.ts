@@ -47,6 +47,12 @@ describe('problems in words', () => {
     assert.match(problem.wayOut, /Start Kafka/);
   });
 
+  it('calls books that do not balance a bug', async () => {
+    const { problems, verdict } = await running((feed) => feed.telemetry.ledgerImbalance.set(3));
+    assert.equal(verdict, 'broken');
+    assert.match(problems[0]!.title, /do not balance: 3 readings too few/);
+  });
+
   it('calls a full spool broken and names who has to come back', async () => {
     const { problems, verdict } = await running((feed) => {
       feed.setPart({
