@@ -2,10 +2,10 @@
 /**
  * The command line. Each command is a file in `cli/`; this one names them, their options and an example of each.
  * Exit codes: 0 = done, or the thing asked is true; 1 = the thing asked is false (a mismatch, a refusal, an imbalance);
- * 2 = usage or configuration. Errors go to stderr, answers to stdout.
+ * 2 = usage or configuration; 130 = a second Ctrl-C ended it before it was done. Errors go to stderr, answers to stdout.
  */
 import { readFileSync } from 'node:fs';
-import { Command, CommanderError, Option } from 'commander';
+import { Argument, Command, CommanderError, Option } from 'commander';
 import type { Terminal } from './cli/terminal.ts';
 
 // fsync, gzip and DNS share libuv's threads; four are too few once the spool commits every few milliseconds.
@@ -163,6 +163,41 @@ example(
     .description('hash a password read from standard input, for the users file')
     .action(async () => finish((await import('./cli/passwd.ts')).passwd(process.stdin, terminal))),
   'printf \'%s\' "$PASSWORD" | millrace passwd',
+);
+
+example(
+  program
+    .command('init')
+    .description('write a commented first configuration, with schema, device registry and simulated devices')
+    .argument('[dir]', 'folder, made if it is not there', '.')
+    .action(async (dir) => finish((await import('./cli/init.ts')).init(dir, terminal))),
+  'millrace init my-plant',
+);
+
+example(
+  program
+    .command('simulate')
+    .description('simulated devices that publish to the gateway of a configuration')
+    .addOption(config())
+    .option('-p, --profile <file>', 'what the devices do, as `init` writes it')
+    .option('--url <url>', 'the broker, instead of the first listener without TLS in the configuration')
+    .option('--for <duration>', 'stop by itself after this long, e.g. 60s')
+    .option('--devices <count>', 'instead of what the profile says')
+    .option('--rate <rate>', 'readings per device, such as 1/s')
+    .addOption(json())
+    .action(async (options) => finish((await import('./cli/simulate.ts')).simulate(options, terminal))),
+  'millrace simulate --profile simulator.yaml',
+  'millrace simulate --devices 100 --rate 2/s --for 60s --json',
+);
+
+example(
+  program
+    .command('completion')
+    .description('print a script that completes commands and options in a shell')
+    .addArgument(new Argument('<shell>', 'which shell').choices(['bash', 'zsh', 'fish']))
+    .action(async (shell) => finish((await import('./cli/completion.ts')).completion(shell, program, terminal))),
+  'source <(millrace completion bash)',
+  'millrace completion fish > ~/.config/fish/completions/millrace.fish',
 );
 
 function checkIo() {

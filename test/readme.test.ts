@@ -18,6 +18,9 @@ const RUN_HERE = [
   'npm ci',
   'npm run demo',
   'npm run demo -- --for 60s --json',
+  'npm run --silent millrace -- init plant',
+  'npm run --silent millrace -- run --config plant/millrace.yaml',
+  'npm run --silent millrace -- simulate --config plant/millrace.yaml --profile plant/simulator.yaml',
   'npm run --silent millrace -- check --config millrace.yaml',
   'npm run --silent millrace -- run --config millrace.yaml',
   `echo '{"ts": 1700000000000, "temperature": 21.5, "humidity": 40}' > reading.json`,
@@ -154,6 +157,25 @@ describe('The README', function () {
     await until(() => demo.output().includes('Ctrl-C stops'), 60_000, 'it runs');
     interrupt(demo.child);
     assert.equal(await demo.ended, 0, demo.output());
+  });
+
+  it('has a configuration written, run, and fed by simulated devices', async function () {
+    needTime(this);
+    const [init, serve, simulate] = RUN_HERE.filter((command) => command.includes('plant'));
+    await run(init!);
+    const gateway = start(serve!);
+    const devices = async () => {
+      const answer = await fetch('http://127.0.0.1:8080/api/v1/devices').catch(() => null);
+      return answer ? ((await answer.json()) as { total: number }).total : null;
+    };
+    await until(async () => (await devices()) === 0, 60_000, 'the gateway is there');
+    const simulator = start(simulate!);
+    await until(async () => (await devices()) === 20, 60_000, 'twenty devices are seen');
+    interrupt(simulator.child);
+    assert.ok([0, 130, null].includes(await simulator.ended), simulator.output());
+    assert.match(simulator.output(), /published, \d+ acknowledged, 0 not/);
+    interrupt(gateway.child);
+    assert.ok([0, 130, null].includes(await gateway.ended), gateway.output());
   });
 
   it('has a first configuration that is valid, runs, and accepts the sample message', async function () {

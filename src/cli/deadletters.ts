@@ -8,7 +8,7 @@ import { deadLetterAt, findDeadLetters } from '../parts/dead-letters.ts';
 import { parseDurationMs } from '../units.ts';
 import type { DeadLetter } from '../view/feed.ts';
 import { openForReading } from './open.ts';
-import { EXIT, report, type Terminal } from './terminal.ts';
+import { EXIT, progress, report, type Terminal } from './terminal.ts';
 
 interface Common {
   config: string;
@@ -32,7 +32,9 @@ export async function list(
   const opened = await openForReading(options, terminal);
   if (typeof opened === 'number') return opened;
   try {
+    const draw = progress(terminal, () => systemClock.monotonicMs());
     const found = await findDeadLetters(opened.deadLetters, {
+      onProgress: (scanned, inAll) => draw(scanned, inAll, 'records'),
       limit,
       sinceMs: fromMs,
       maxScanned: Number.MAX_SAFE_INTEGER,

@@ -5,7 +5,6 @@
  * At the end the books are balanced: what the devices say was acknowledged, what the gateway says it kept, what the
  * rollup says it counted, and every closed window recomputed from the log. Exit 0 = they balance, 1 = they do not.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -21,6 +20,7 @@ import { decodeCheckpoint } from '../rollup/checkpoint.ts';
 import { silentTelemetry } from '../telemetry.ts';
 import { parseDurationMs } from '../units.ts';
 import { untilSignal } from './run.ts';
+import { type SimulatorSummary, startSimulator, untilEnd } from './simulator.ts';
 import { EXIT, report, type Terminal } from './terminal.ts';
 import { verifyAll } from './verify.ts';
 
@@ -33,13 +33,6 @@ export interface DemoOptions {
   readonly httpPort: string;
   readonly faults?: boolean;
   readonly json?: boolean;
-}
-
-/** What the simulator prints at its end; the part that is used here. */
-interface SimulatorSummary {
-  readonly published: number;
-  readonly acknowledged: number;
-  readonly unacknowledged: number;
 }
 
 /** The summary's names are used by others: see the README. */
@@ -100,11 +93,14 @@ export async function demo(options: DemoOptions, terminal: Terminal): Promise<nu
   say(options.for === undefined ? '  Ctrl-C stops.' : `  Stops by itself after ${options.for}.`);
   say('');
 
-  const simulator = startSimulator(options, pipeline.listeners[0]!);
+  const simulator = startSimulator([
+    ...['--url', pipeline.listeners[0]!, '--devices', options.devices, '--rate', options.rate],
+    ...['--duration', options.for ?? FOREVER, ...(options.faults ? FAULTS : [])],
+  ]);
   const ended = untilEnd(simulator);
   await Promise.race([interrupted, ended]);
   simulator.kill('SIGINT');
-  const devices = await ended;
+  const { summary: devices } = await ended;
   const summary = await balance(pipeline, config, devices, unread);
   if (options.json) terminal.out(JSON.stringify(summary));
   else describe(summary, terminal);
@@ -132,28 +128,6 @@ async function demoConfig(options: DemoOptions, terminal: Terminal): Promise<Con
     mqtt: { ...config.mqtt, listeners: [{ ...listener!, port: ports[0]! }] },
     http: { ...config.http, port: ports[1]! },
   };
-}
-
-function startSimulator(options: DemoOptions, url: string): ChildProcess {
-  const compiled = import.meta.url.endsWith('.js');
-  const main = fileURLToPath(new URL(`../../devices-sim/main.${compiled ? 'js' : 'ts'}`, import.meta.url));
-  const args = ['--url', url, '--devices', options.devices, '--rate', options.rate];
-  args.push('--duration', options.for ?? FOREVER, '--json', ...(options.faults ? FAULTS : []));
-  // A group of its own: Ctrl-C reaches only us, and the simulator ends when the channel to us does.
-  return spawn(process.execPath, [...process.execArgv, main, ...args], {
-    stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
-    detached: true,
-  });
-}
-
-async function untilEnd(simulator: ChildProcess): Promise<SimulatorSummary> {
-  let text = '';
-  simulator.stdout!.setEncoding('utf8').on('data', (chunk: string) => {
-    text += chunk;
-  });
-  await new Promise((resolve) => simulator.once('close', resolve));
-  const last = text.trim().split('\n').at(-1) ?? '';
-  return last.startsWith('{') ? JSON.parse(last) : { published: 0, acknowledged: 0, unacknowledged: 0 };
 }
 
 /** Readings that a run before this one stored, but was killed before it counted them. */

@@ -42,8 +42,14 @@ export function parseRange(
   return fromMs < toMs ? { fromMs, toMs } : `--from ${options.from} is not before --to ${options.to ?? '(now)'}`;
 }
 
+export type Progress = (done: number, total: number, unit: string) => void;
+
 /** A progress line that redraws itself on a terminal and is silent elsewhere. */
-export function progress(terminal: Terminal, nowMs: () => number): (done: number, total: number, unit: string) => void {
+export function progress(
+  terminal: Pick<Terminal, 'interactive'>,
+  nowMs: () => number,
+  write: (text: string) => void = (text) => process.stderr.write(text),
+): Progress {
   if (!terminal.interactive) return () => {};
   const startedMs = nowMs();
   let drawnMs = 0;
@@ -54,9 +60,10 @@ export function progress(terminal: Terminal, nowMs: () => number): (done: number
     const share = total === 0 ? 1 : done / total;
     const rate = done / Math.max(1, now - startedMs);
     const leftS = rate > 0 ? Math.ceil((total - done) / rate / 1000) : 0;
+    const left = leftS < 120 ? `${leftS} s` : `${Math.ceil(leftS / 60)} min`;
     const bar = '#'.repeat(Math.round(share * BAR)).padEnd(BAR, '.');
-    const text = `[${bar}] ${Math.round(share * 100)} %  ${Math.round(rate * 1000)} ${unit}/s  ${leftS} s left`;
-    process.stderr.write(`\r${text}\x1b[K${done >= total ? '\n' : ''}`);
+    const text = `[${bar}] ${Math.round(share * 100)} %  ${Math.round(rate * 1000)} ${unit}/s  ${left} left`;
+    write(`\r${text}\x1b[K${done >= total ? '\n' : ''}`);
   };
 }
 

@@ -17,6 +17,8 @@ export const MAX_SCANNED_RECORDS = 2_000_000;
 
 export interface Search extends DeadLetterQuery {
   wanted?(letter: DeadLetter): boolean;
+  /** Records looked at so far, and in all at most. */
+  onProgress?(scanned: number, inAll: number): void;
   /** Default MAX_SCANNED_RECORDS; the command line has time for more. */
   readonly maxScanned?: number;
 }
@@ -43,6 +45,7 @@ export async function lookForLetters(reader: LogReader, search: Search, known?: 
   const found: DeadLetter[] = [];
   const marks = new Map<string, number>();
   const ends: number[] = [];
+  const ranges: { partition: number; from: number; endOffset: number }[] = [];
   for (let partition = 0; partition < reader.partitions; partition++) {
     const offsets = await reader.offsets(partition);
     if (!offsets.ok) return offsets;
@@ -52,6 +55,11 @@ export async function lookForLetters(reader: LogReader, search: Search, known?: 
     const start = sinceMs > 0 ? await reader.offsetAtTime(partition, sinceMs) : succeed(firstOffset);
     if (!start.ok) return start;
     const from = Math.max(start.value, firstOffset, endOffset - maxScanned, known?.ends[partition] ?? 0);
+    ranges.push({ partition, from, endOffset });
+  }
+  const inAll = ranges.reduce((sum, { from, endOffset }) => sum + Math.max(0, endOffset - from), 0);
+  let scanned = 0;
+  for (const { partition, from, endOffset } of ranges) {
     let count = 0;
     let pieceRecords = FIRST_PIECE_RECORDS;
     for (let end = endOffset; end > from && count < limit; ) {
@@ -68,6 +76,8 @@ export async function lookForLetters(reader: LogReader, search: Search, known?: 
         }
       }
       found.push(...piece);
+      scanned += end - begin;
+      search.onProgress?.(scanned, inAll);
       count += piece.length;
       end = begin;
       pieceRecords = Math.min(pieceRecords * 4, MOST_PIECE_RECORDS);

@@ -11,7 +11,7 @@ export interface InfluxServer {
   readonly token: string;
 }
 
-type Need = 'kafka' | 'influx' | 'chromium' | 'mosquitto' | 'go' | 'promtool' | 'time';
+type Need = 'kafka' | 'influx' | 'chromium' | 'mosquitto' | 'go' | 'promtool' | 'fish' | 'zsh' | 'script' | 'time';
 const leftOut = new Map<Need, number>();
 
 /** Brokers of the real Kafka, or this test (or the suite whose `before` calls) is skipped. */
