@@ -26,6 +26,7 @@ import {
   text,
   type ValueOf,
 } from './config-setting.ts';
+import { PAYLOAD_FORMATS, PRECISIONS } from './stream.ts';
 
 const PORT = { min: 0, max: 65_535 };
 const IDENTIFIER = '^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$';
@@ -247,7 +248,9 @@ const stream = section('A named kind of reading.', {
   topic: entry('Which topics; words in braces match one level and become tags.', {
     expected: 'a topic template such as sensors/{site}/{device}/environment',
   }),
-  format: choice('Of the payload.', ['json'], 'json'),
+  format: choice('Of the payload.', [...PAYLOAD_FORMATS], 'json'),
+  compression: choice('gzip: payloads may be packed; what is packed says so itself.', ['none', 'gzip'], 'none'),
+  precision: choice('Unit of the timestamps, of line-protocol only.', [...PRECISIONS], 'ns'),
   schema: optionalText('JSON Schema file that payloads must match.', FILE),
   key: optionalText(
     'Topic capture or payload field that readings are partitioned and ordered by; default: device.',

@@ -37,13 +37,14 @@ export function buildStreams(settings: StreamsSettings, context: StreamContext):
 
 function buildStream(name: string, settings: StreamSettings, at: string, context: StreamContext): Stream {
   const { report, fileAt } = context;
-  const { schema, identity, time, sequence, tags, metrics, enrich, format, retain } = settings;
+  const { schema, identity, time, sequence, tags, metrics, enrich, format, retain, compression } = settings;
   const place = (...keys: (string | number)[]) => keys.reduce<string>(join, at);
   if (name.endsWith(LIVE_SUFFIX)) {
     const message = `a name that ends in ${LIVE_SUFFIX} is kept for running values`;
     report.mistake(at, { message, value: name, atKey: true, goOn: true });
   }
   const topic = readTopic(settings.topic, place('topic'), context);
+  checkFormat(settings, topic, at, report);
   checkTags(settings, topic, at, report);
   checkNames(metrics, 'metric', place('metrics'), report);
   checkNames(identity, 'field', place('identity'), report);
@@ -61,6 +62,8 @@ function buildStream(name: string, settings: StreamSettings, at: string, context
     name,
     topic,
     format,
+    ...(format === 'line-protocol' ? { precision: settings.precision } : undefined),
+    ...(compression === 'none' ? undefined : { compression }),
     schema: schema === null ? null : fileAt(place('schema'), schema),
     key,
     identity,
@@ -85,6 +88,23 @@ function readTopic(text: string, at: string, { report, topicLevels }: StreamCont
     report.mistake(at, { message, value: text, involved: ['/mqtt/limits/topic_levels'], goOn: true });
   }
   return topic;
+}
+
+/** What belongs to one format only. */
+function checkFormat({ format, precision }: StreamSettings, topic: TopicTemplate, at: string, report: Report): void {
+  const precisionAt = join(at, 'precision');
+  if (format !== 'line-protocol' && report.isWritten(precisionAt)) {
+    const message = `is the unit of the timestamps of line-protocol, and the format is ${format}`;
+    report.mistake(precisionAt, { message, value: precision, atKey: true, involved: [join(at, 'format')] });
+  }
+  const [first, , type] = topic.levels;
+  if (format !== 'sparkplug-b' || topic.levels.length === 0) return;
+  const fits = first && 'literal' in first && first.literal === 'spBv1.0' && [4, 5].includes(topic.levels.length);
+  if (!fits || !type || !('capture' in type) || type.capture !== null) {
+    const message = `${show(topic.text)} is not a topic of Sparkplug B`;
+    const wayOut = 'write spBv1.0/{group}/+/{node}/{device} for devices, spBv1.0/{group}/+/{node} for nodes';
+    report.mistake(join(at, 'topic'), { message, value: topic.text, wayOut });
+  }
 }
 
 /** Each tag has one source and a name that the store can keep. */

@@ -19,6 +19,8 @@ import { type Outcome, succeed } from './errors.ts';
 import { type Bridge, startBridge } from './ingress/bridge.ts';
 import { type Address, type Broker, startBroker } from './ingress/broker.ts';
 import { loadAssets } from './inspect/assets.ts';
+import { BirthMemory } from './inspect/births.ts';
+import { rebirthPayload, rebirthTopic } from './inspect/decode/sparkplug-wire.ts';
 import { createInspector, DEFAULT_LIMITS, type InspectLimits } from './inspect/inspect.ts';
 import { SeriesMemory } from './inspect/series.ts';
 import { type AssetWatch, watchAssets } from './inspect/watch.ts';
@@ -260,12 +262,16 @@ async function startGateway(needs: GatewayNeeds): Promise<Outcome<Gateway>> {
   const assets = await loadAssets(streams, limits);
   if (!assets.ok) return assets;
   const memory = new SeriesMemory(limits);
-  let inspector = createInspector(streams, assets.value, limits, memory);
+  let publish: Broker['publish'] = () => {};
+  const births = new BirthMemory((group, node) =>
+    publish(rebirthTopic(group, node), rebirthPayload(systemClock.nowMs())),
+  );
+  let inspector = createInspector(streams, assets.value, limits, memory, births);
   const watch: AssetWatch = await watchAssets({
     streams,
     limits,
     loaded: (changed) => {
-      inspector = createInspector(streams, changed, limits, memory);
+      inspector = createInspector(streams, changed, limits, memory, births);
       telemetry.log.info('schemas and registries were loaded again');
     },
     failed: (failure) =>
@@ -278,9 +284,14 @@ async function startGateway(needs: GatewayNeeds): Promise<Outcome<Gateway>> {
     ? (record: LogRecord, onDurable: (outcome: Outcome) => void) =>
         ledger.append(record, (outcome) => hold.add(progress.durableEnd(), outcome, onDurable))
     : (record: LogRecord, onDurable: (outcome: Outcome) => void) => ledger.append(record, onDurable);
+  const appendBatch = hold
+    ? (records: readonly LogRecord[], onDurable: (outcome: Outcome) => void) =>
+        ledger.appendBatch(records, (outcome) => hold.add(progress.durableEnd(), outcome, onDurable))
+    : (records: readonly LogRecord[], onDurable: (outcome: Outcome) => void) => ledger.appendBatch(records, onDurable);
   const accept = createAccept({
     inspect: (message) => inspector.inspect(message),
     append,
+    appendBatch,
     received: (readings) => ledger.received(readings),
     telemetry,
     onAccepted: (reading, receivedMs) => board.accepted(reading, receivedMs),
@@ -302,6 +313,7 @@ async function startGateway(needs: GatewayNeeds): Promise<Outcome<Gateway>> {
   });
   if (!broker.ok) return broker;
   undo.push(() => broker.value.close());
+  publish = broker.value.publish;
   const reload = () => {
     const outcome = broker.value.reload();
     if (outcome.ok) telemetry.log.info('users and certificates were loaded again');

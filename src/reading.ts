@@ -19,7 +19,7 @@ export interface Reading {
   readonly sequence?: number;
   /** What makes two messages the same event, where the stream names fields for it; otherwise series + time. */
   readonly identity?: string;
-  /** The payload as the device sent it, if it was JSON: exactly these bytes, as text. */
+  /** The payload as JSON text: exactly the device's bytes if it was JSON, otherwise what was understood of it. */
   readonly payload?: string;
 }
 
@@ -32,6 +32,8 @@ export type RefusalCode =
   | 'too-deep'
   | 'malformed'
   | 'forbidden-key'
+  /** Sparkplug B: what an alias or type means was in a birth that the gateway has not seen. */
+  | 'no-birth'
   | 'schema'
   | 'time-missing'
   | 'time-invalid'
@@ -70,6 +72,8 @@ export interface Message {
   readonly client: string;
   /** Gateway's stamp, epoch milliseconds, never running backwards. */
   readonly receivedMs: number;
+  /** A dead letter sent again: what came before and after it when it was first sent is not what came now. */
+  readonly replayed?: boolean;
 }
 
 export type Inspection =

@@ -4,7 +4,11 @@
  */
 import { formatDuration, parseDurationMs } from './units.ts';
 
-export type PayloadFormat = 'json';
+/** In the order in which they are named to users. One file each in inspect/decode/. */
+export const PAYLOAD_FORMATS = ['json', 'senml', 'sparkplug-b', 'cbor', 'msgpack', 'line-protocol', 'lorawan'] as const;
+export type PayloadFormat = (typeof PAYLOAD_FORMATS)[number];
+/** Units of the timestamps of line protocol. */
+export const PRECISIONS = ['ns', 'us', 'ms', 's'] as const;
 
 export interface Enrichment {
   /** CSV file with a header line, path resolved against the configuration file. */
@@ -23,6 +27,10 @@ export interface Stream {
   readonly name: string;
   readonly topic: TopicTemplate;
   readonly format: PayloadFormat;
+  /** Line protocol; default: ns. */
+  readonly precision?: (typeof PRECISIONS)[number];
+  /** gzip: payloads may be packed. Default: none is. */
+  readonly compression?: 'none' | 'gzip';
   /** Path of the JSON Schema file, resolved; null = any object. */
   readonly schema: string | null;
   /** Tag or payload field the reading is partitioned and ordered by. */
@@ -67,7 +75,8 @@ export function makeWindow(sizeMs: number, everyMs = sizeMs): WindowSize {
 
 /**
  * `sensors/{site}/{device}/environment`: a level in braces matches any one non-empty level and captures it as a tag.
- * The text of a template and what it matches follow MQTT 3.1.1 section 4.7; there are no other wildcards.
+ * A level `+` matches any one non-empty level and captures nothing. The text of a template and what it matches follow
+ * MQTT 3.1.1 section 4.7; there are no other wildcards.
  */
 export interface TopicTemplate {
   readonly text: string;
@@ -78,7 +87,8 @@ export interface TopicTemplate {
   readonly levels: readonly TemplateLevel[];
 }
 
-export type TemplateLevel = { readonly literal: string } | { readonly capture: string };
+/** A capture of null is any level, and no tag. */
+export type TemplateLevel = { readonly literal: string } | { readonly capture: string | null };
 
 /** A template, or a sentence that says what is wrong with the text. */
 export function parseTemplate(text: string): TopicTemplate | string {
@@ -91,8 +101,10 @@ export function parseTemplate(text: string): TopicTemplate | string {
       if (captures.includes(capture)) return `the capture {${capture}} appears twice`;
       captures.push(capture);
       levels.push({ capture });
+    } else if (level === '+') {
+      levels.push({ capture: null });
     } else if (/[{}+#\0]/.test(level)) {
-      return `the level "${level}" is neither plain text nor one capture such as {device}; + and # are not used here`;
+      return `the level "${level}" is neither plain text nor one capture such as {device} nor + alone; # is not used here`;
     } else {
       levels.push({ literal: level });
     }
@@ -114,7 +126,7 @@ export function matchTopic(template: TopicTemplate, topic: string): Record<strin
       if (level.literal !== part) return null;
     } else {
       if (part === '') return null;
-      captured[level.capture] = part;
+      if (level.capture !== null) captured[level.capture] = part;
     }
   }
   return captured;

@@ -69,6 +69,10 @@ export class Telemetry {
     'Payloads kept whole as dead letters, by reason.',
     ['reason'],
   );
+  readonly withoutReading = this.#counter(
+    'millrace_without_reading_total',
+    "Messages that hold no reading of their stream, such as Sparkplug's commands and deaths.",
+  );
   // journal
   readonly spoolBytes = this.#gauge('millrace_spool_bytes', 'Bytes of all spool segments.');
   readonly spoolLimitBytes = this.#gauge(

@@ -207,7 +207,7 @@ const BROKEN: Record<string, { text: string; lines: string[] }> = {
   'wildcards in a topic template': {
     text: 'streams:\n  s: { topic: "t/+/{device}/#", time: ts, metrics: [x] }\n',
     lines: [
-      '2:15: streams.s.topic: "t/+/{device}/#": the level "+" is neither plain text nor one capture such as {device}; + and # are not used here',
+      '2:15: streams.s.topic: "t/+/{device}/#": the level "#" is neither plain text nor one capture such as {device} nor + alone; # is not used here',
     ],
   },
   'a topic with more levels than allowed': {
@@ -310,7 +310,9 @@ const BROKEN: Record<string, { text: string; lines: string[] }> = {
   },
   'a payload format that there is not': {
     text: stream('format: xml'),
-    lines: ['2:61: streams.s.format: "xml" is not known; expected json'],
+    lines: [
+      '2:61: streams.s.format: "xml" is not known; expected one of json, senml, sparkplug-b, cbor, msgpack, line-protocol, lorawan',
+    ],
   },
   'an acknowledgement by a Kafka that is not configured': {
     text: under('ack: kafka'),

@@ -125,6 +125,7 @@ const STAGE_OF: Readonly<Record<RefusalCode, Stage>> = {
   'too-deep': 'decode',
   malformed: 'decode',
   'forbidden-key': 'decode',
+  'no-birth': 'decode',
   schema: 'schema',
   'time-missing': 'time',
   'time-invalid': 'time',
@@ -156,7 +157,8 @@ export function describeTrace(traced: Trace, config: Config): string[] {
   const passed: Partial<Record<Stage, string>> = {};
   if (stream) {
     passed.topic = `stream ${stream.name}, ${stream.topic.text}${named(traced.captures, ': ')}`;
-    passed.decode = readings.length > 1 ? `${stream.format}: ${readings.length} readings` : `${stream.format}: ok`;
+    passed.decode = readings.length === 1 ? `${stream.format}: ok` : `${stream.format}: ${readings.length} readings`;
+    if (refusal) passed.decode = `${stream.format}: ok`;
     passed.schema = stream.schema === null ? 'none' : `${stream.schema}: matches`;
     if (refusal) passed.time = stream.time === null ? "the gateway's clock" : `${stream.time}: ok`;
   }
@@ -173,7 +175,9 @@ export function describeTrace(traced: Trace, config: Config): string[] {
     lines.push(...describeReading(reading, config, stream!).map(([stage, text]) => line(stage, text)));
   });
   if (readings.length > MAX_DESCRIBED) lines.push(`... and ${readings.length - MAX_DESCRIBED} more`);
-  lines.push(line('ACCEPTED', readings.length === 1 ? '1 reading' : `${readings.length} readings`));
+  const none = 'no reading: acknowledged, nothing is counted';
+  const count = readings.length === 1 ? '1 reading' : `${readings.length} readings`;
+  lines.push(line('ACCEPTED', readings.length === 0 ? none : count));
   return lines;
 }
 

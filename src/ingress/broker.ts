@@ -61,6 +61,8 @@ export interface BrokerStats {
 export interface Broker {
   readonly addresses: readonly Address[];
   stats(): BrokerStats;
+  /** To local subscribers, at QoS 0 and without inspection: what the gateway itself has to say to a device. */
+  readonly publish: (topic: string, payload: Uint8Array) => void;
   /** Reads the users file and the TLS files again. A mistake in one changes nothing. Who may no longer connect is disconnected. */
   reload(): Outcome;
   /** Accepts and reads nothing more, gives what is pending `drainMs` to be acknowledged, then closes. */
@@ -199,6 +201,12 @@ class MqttGateway implements Broker {
       retained: this.#sessions.retained,
     };
   }
+
+  readonly publish = (topic: string, payload: Uint8Array): void => {
+    if (this.#acknowledger.stopping) return;
+    const packet = { cmd: 'publish', topic, payload: Buffer.from(payload), qos: 0, retain: false, dup: false } as const;
+    this.#aedes.publish(packet, () => {});
+  };
 
   reload(): Outcome {
     const users = readUsers(this.#options.mqtt.auth.users);

@@ -1,12 +1,12 @@
 /**
  * From a message to readings, or to a refusal with its reason. The whole of inspection, in this order: topic, bytes and
- * JSON, schema, time, tags and registry, key, metrics, sequence, identity, number of series. The first check that fails
+ * format, schema, time, tags and registry, key, metrics, sequence, identity, number of series. The first check that fails
  * is the reason. `inspect` never throws on any input, does no I/O, and reads no clock: the same messages in the same
  * order give the same answers, byte for byte. A batch (an array of objects) is checked as a whole: all or nothing; a
  * schema applies to each element.
  *
  * An inspector holds its schemas and registries for good. To reload, make a new one from new assets and the same
- * `SeriesMemory`, and swap; see watch.ts.
+ * `SeriesMemory` and `BirthMemory`, and swap; see watch.ts.
  *
  * Streams without a time field: the event time is the received stamp, and one millisecond more than the series'
  * previous one while it would not be greater. A series that so runs ahead of the clock by more than the accepted skew
@@ -14,6 +14,7 @@
  */
 import type { Inspection, Message, Reading } from '../reading.ts';
 import { matchTopic, type Stream } from '../stream.ts';
+import { BirthMemory } from './births.ts';
 import type { DecodeLimits, Document } from './decode/document.ts';
 import { checkCaptures, type Tagging, tagReading } from './enrich.ts';
 import { type Field, readField } from './field.ts';
@@ -41,6 +42,7 @@ export const DEFAULT_LIMITS: InspectLimits = {
   payloadBytes: 256 * 1024,
   depth: 64,
   batchReadings: 1_000,
+  unpackedBytes: 2 ** 20,
   maxSeries: 100_000,
   seriesIdleMs: 24 * 3_600_000,
   skewMs: 60_000,
@@ -74,8 +76,9 @@ export function createInspector(
   assets: Assets,
   limits: InspectLimits = DEFAULT_LIMITS,
   memory: SeriesMemory = new SeriesMemory(limits),
+  births: BirthMemory = new BirthMemory(),
 ): Inspector {
-  return new StreamInspector(streams, assets, limits, memory);
+  return new StreamInspector(streams, assets, limits, memory, births);
 }
 
 class StreamInspector implements Inspector {
@@ -87,11 +90,17 @@ class StreamInspector implements Inspector {
   #recent = new Map<string, Source>();
   #older = new Map<string, Source>();
 
-  constructor(streams: readonly Stream[], assets: Assets, limits: InspectLimits, memory: SeriesMemory) {
+  constructor(
+    streams: readonly Stream[],
+    assets: Assets,
+    limits: InspectLimits,
+    memory: SeriesMemory,
+    births: BirthMemory,
+  ) {
     this.#limits = limits;
     this.#memory = memory;
     this.#route = createRouter(streams);
-    this.#plans = new Map(streams.map((stream) => [stream, makePlan(stream, assets)]));
+    this.#plans = new Map(streams.map((stream) => [stream, makePlan(stream, assets, births)]));
   }
 
   inspect(message: Message): Inspection {
@@ -107,9 +116,10 @@ class StreamInspector implements Inspector {
     return { kind: 'readings', readings };
   }
 
-  #read(source: Source, { payload, receivedMs }: Message): Reading[] | Problem {
+  #read(source: Source, message: Message): Reading[] | Problem {
+    const { receivedMs } = message;
     if (source.tagging instanceof Problem && source.tagging.code === 'tag-invalid') return source.tagging;
-    const decoded = source.plan.decode(payload, this.#limits);
+    const decoded = source.plan.decode(message.payload, this.#limits, message);
     if (decoded instanceof Problem) return decoded;
     const candidates: Candidate[] = [];
     for (let i = 0; i < decoded.documents.length; i++) {

@@ -5,8 +5,16 @@
  * `enrich.by` is a tag, `enrich.scale` names metrics, none is `__proto__`) has been checked with the configuration.
  */
 import type { PayloadFormat, Stream } from '../stream.ts';
+import type { BirthMemory } from './births.ts';
+import { decodeCbor } from './decode/cbor.ts';
 import type { Decoder } from './decode/document.ts';
+import { unpacking } from './decode/gzip.ts';
 import { decodeJson } from './decode/json.ts';
+import { lineProtocolDecoder } from './decode/line-protocol.ts';
+import { decodeLorawan } from './decode/lorawan.ts';
+import { decodeMsgpack } from './decode/msgpack.ts';
+import { decodeSenml } from './decode/senml.ts';
+import { sparkplugDecoder } from './decode/sparkplug.ts';
 import { type Field, parseField } from './field.ts';
 import type { Registry } from './registry.ts';
 import type { SchemaCheck } from './validate.ts';
@@ -43,9 +51,21 @@ export interface Plan {
   readonly metrics: readonly Field[];
 }
 
-const DECODERS: Readonly<Record<PayloadFormat, Decoder>> = { json: decodeJson };
+const DECODERS: Readonly<Record<PayloadFormat, (stream: Stream, births: BirthMemory) => Decoder>> = {
+  json: () => decodeJson,
+  senml: () => decodeSenml,
+  'sparkplug-b': ({ metrics }, births) =>
+    sparkplugDecoder(
+      births,
+      metrics.map((metric) => parseField(metric).path[0]!),
+    ),
+  cbor: () => decodeCbor,
+  msgpack: () => decodeMsgpack,
+  'line-protocol': ({ precision = 'ns' }) => lineProtocolDecoder(precision),
+  lorawan: () => decodeLorawan,
+};
 
-export function makePlan(stream: Stream, assets: Assets): Plan {
+export function makePlan(stream: Stream, assets: Assets, births: BirthMemory): Plan {
   const { name, topic, enrich } = stream;
   const schema = assets.schemas.get(name) ?? null;
   const registry = assets.registries.get(name) ?? null;
@@ -60,9 +80,10 @@ export function makePlan(stream: Stream, assets: Assets): Plan {
   ].sort((a, b) => (a.name < b.name ? -1 : 1));
   const origin = (field: string): Origin =>
     tags.some((tag) => tag.name === field) ? { tag: field } : { field: parseField(field) };
+  const decode = DECODERS[stream.format](stream, births);
   return {
     stream,
-    decode: DECODERS[stream.format],
+    decode: stream.compression === 'gzip' ? unpacking(decode) : decode,
     schema,
     registry,
     tags,

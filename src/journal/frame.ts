@@ -8,7 +8,7 @@
  *   16  8      receivedMs
  *   24  4      place in its commit group: offset minus the offset of the group's first record
  *   28  1      kind (KIND_CODES)
- *   29  1      bit 0: key, stream and topic are ASCII
+ *   29  1      bit 0: key, stream and topic are ASCII; bit 1: of one batch with the next frame
  *   30  2      bytes of the key
  *   32  2      bytes of the stream
  *   34  2      bytes of the topic
@@ -38,6 +38,7 @@ const KIND_CODES: Readonly<Record<RecordKind, number>> = {
 };
 const KINDS: readonly RecordKind[] = ['reading', 'tick', 'refusal', 'late', 'pane', 'requeued'];
 const FLAG_ASCII = 1;
+const FLAG_JOINED = 2;
 const HIGH = 2 ** 32;
 
 /** Bytes with a view on the same memory. */
@@ -77,7 +78,7 @@ function tooLarge(what: string, limitBytes: number): Failure {
 
 /**
  * Writes the frame at `at`, where frameBytesAtMost(record) bytes are free, and answers its length. The record has
- * passed sizeFailure.
+ * passed sizeFailure. `joined`: it counts only together with the next one of its group.
  */
 export function encodeFrame(
   target: FrameBuffer,
@@ -85,6 +86,7 @@ export function encodeFrame(
   record: LogRecord,
   offset: number,
   groupIndex: number,
+  joined = false,
 ): number {
   const { bytes, view } = target;
   const { key, stream, topic, value, receivedMs } = record;
@@ -107,7 +109,7 @@ export function encodeFrame(
   setUint53(view, at + 16, receivedMs);
   view.setUint32(at + 24, groupIndex, true);
   view.setUint8(at + 28, kind);
-  view.setUint8(at + 29, ascii ? FLAG_ASCII : 0);
+  view.setUint8(at + 29, (ascii ? FLAG_ASCII : 0) | (joined ? FLAG_JOINED : 0));
   view.setUint32(at, end - at, true);
   view.setUint32(at + 4, checksum(bytes, at + 8, end), true);
   return end - at;
@@ -162,6 +164,11 @@ export function frameOffset(source: FrameBuffer, at: number): number {
 
 export function frameReceivedMs(source: FrameBuffer, at: number): number {
   return getUint53(source.view, at + 16);
+}
+
+/** The frame counts only together with the next one. */
+export function frameJoined(source: FrameBuffer, at: number): boolean {
+  return (source.view.getUint8(at + 29) & FLAG_JOINED) !== 0;
 }
 
 /** Offset of the first record of the frame's commit group. */

@@ -6,6 +6,7 @@
  * - A torn tail is an unreadable place in the newest segment behind which nothing proves that it was durable once:
  *   no record of a later commit group, and no clean shutdown at a later offset. Everything from there on was never
  *   acknowledged. (One group cannot be told apart: the very last before a crash, if it was damaged afterwards.)
+ * - A batch whose last frame did not make it is part of the torn tail from its first frame on: it counts as a whole.
  * - Any other unreadable place is damage. It is reported and stays; the records behind it stay readable.
  * - The end offset is never below any stored cursor nor below the end at the last clean shutdown, so that no offset is
  *   given twice and no reader passes over a new record. A cursor beyond the last record is damage too: a reader has seen
@@ -17,7 +18,7 @@ import { join } from 'node:path';
 import { listCursors, readCursor } from './cursor.ts';
 import { type Damage, damageAt } from './damage.ts';
 import { type Files, readAll, systemCode, writeAll } from './files.ts';
-import { frameGroupFirst, frameReceivedMs } from './frame.ts';
+import { frameGroupFirst, frameJoined, frameReceivedMs } from './frame.ts';
 import { FrameWalk } from './frame-walk.ts';
 import { DRAFT_NAME, type FoundSegment, findSegments, SEGMENT_HEAD_BYTES, segmentPath } from './segment.ts';
 
@@ -155,25 +156,30 @@ async function readNewest(
     let lastReceivedMs = 0;
     let groupFirst = first;
     let groupPosition = SEGMENT_HEAD_BYTES;
+    /** Where the batch begins that the last frame belongs to and does not end; null between batches. */
+    const unfinished: { batch: { readonly offset: number; readonly position: number } | null } = { batch: null };
     for (;;) {
-      const result = await walk.step(Number.POSITIVE_INFINITY, (source, at, _offset, position) => {
+      const result = await walk.step(Number.POSITIVE_INFINITY, (source, at, offset, position) => {
         lastReceivedMs = Math.max(lastReceivedMs, frameReceivedMs(source, at));
         const group = frameGroupFirst(source, at);
         if (group > groupFirst) {
           groupFirst = group;
           groupPosition = position;
         }
+        unfinished.batch = frameJoined(source, at) ? (unfinished.batch ?? { offset, position }) : null;
       });
       if (result === 'more') continue;
       if (walk.offset >= cleanEnd && !(await walk.wasDurable())) break;
       const { position, offset } = walk;
+      unfinished.batch = null;
       await walk.skipDamage(Number.POSITIVE_INFINITY);
       if (walk.offset === offset) walk.offset = cleanEnd;
       damage.push(damageAt(walk.path, position, offset, walk.offset));
     }
-    if (walk.offset !== cleanEnd) await writeAgain(files, walk.path, groupPosition, walk.position);
-    const tornBytes = await walk.tornBytes();
-    return { end: walk.offset, bytes: walk.position, lastReceivedMs, tornBytes };
+    const { offset: end, position: bytes } = unfinished.batch ?? walk;
+    if (end !== cleanEnd) await writeAgain(files, walk.path, groupPosition, bytes);
+    const tornBytes = walk.position - bytes + (await walk.tornBytes());
+    return { end, bytes, lastReceivedMs, tornBytes };
   } finally {
     await walk.close();
   }

@@ -5,6 +5,7 @@
  *
  * Append: called on the main thread for every publish. `onDurable` fires in the order of the appends: with ok after the
  * record and all before it are written and fdatasynced, with a failure when the record was refused or may be lost.
+ * `appendBatch` is the same for records that are one: they are in the log all together or not at all, after a crash too.
  * A failure is one of SPOOL_FULL, SPOOL_NO_SPACE, SPOOL_IO (all may be tried again), RECORD_TOO_LARGE, SPOOL_CLOSED.
  *
  * Commit: one loop takes all that is queued, writes it with one writev, syncs it, tells the callbacks. While busy, groups
@@ -171,6 +172,14 @@ export class Spool {
     this.#wake();
   }
 
+  /** All of them or none; of no records it is an append of nothing, settled in its turn. */
+  appendBatch(records: readonly LogRecord[], onDurable: OnDurable): void {
+    const failure = this.#batchRefusal(records);
+    if (failure) this.#staging.refuse(failure, onDurable);
+    else this.#staging.addBatch(records, onDurable);
+    this.#wake();
+  }
+
   /** Resolves when all are durable, or with the first failure. */
   appendAll(records: readonly LogRecord[]): Promise<Outcome> {
     return new Promise((resolve) => {
@@ -209,11 +218,28 @@ export class Spool {
   }
 
   #refusal(record: LogRecord): Failure | null {
-    if (this.#closing) return fail('SPOOL_CLOSED', 'the spool is closed').failure;
-    if (this.#failure) return this.#failure;
+    if (this.#closing || this.#failure) return this.#unwell();
     const tooLarge = sizeFailure(record);
     if (tooLarge) return tooLarge;
-    const bytes = frameBytesAtMost(record);
+    return this.#roomFailure(frameBytesAtMost(record));
+  }
+
+  #batchRefusal(records: readonly LogRecord[]): Failure | null {
+    if (this.#closing || this.#failure) return this.#unwell();
+    let bytes = 0;
+    for (const record of records) {
+      const tooLarge = sizeFailure(record);
+      if (tooLarge) return tooLarge;
+      bytes += frameBytesAtMost(record);
+    }
+    return bytes === 0 ? null : this.#roomFailure(bytes);
+  }
+
+  #unwell(): Failure | null {
+    return this.#closing ? fail('SPOOL_CLOSED', 'the spool is closed').failure : this.#failure;
+  }
+
+  #roomFailure(bytes: number): Failure | null {
     const staged = this.#staging.bytes;
     if (staged > 0 && staged + bytes > MAX_QUEUED_BYTES) {
       const message = `${formatBytes(staged)} already wait for the disk, the limit is ${formatBytes(MAX_QUEUED_BYTES)}`;

@@ -55,6 +55,18 @@ export class Staging {
   }
 
   add(record: LogRecord, onDurable: OnDurable): void {
+    this.#encode(record, false);
+    this.#callbacks.push(onDurable);
+  }
+
+  /** One group, so one commit: with one callback, and after a crash all of them or none. */
+  addBatch(records: readonly LogRecord[], onDurable: OnDurable): void {
+    const last = records.length - 1;
+    for (let i = 0; i <= last; i++) this.#encode(records[i]!, i < last);
+    this.#callbacks.push(onDurable);
+  }
+
+  #encode(record: LogRecord, joined: boolean): void {
     const most = frameBytesAtMost(record);
     let chunk = this.#chunk;
     if (chunk === null || this.#used + most > chunk.bytes.length) {
@@ -63,12 +75,11 @@ export class Staging {
       this.#chunk = chunk;
       this.#chunks.push(chunk);
     }
-    const length = encodeFrame(chunk, this.#used, record, this.first + this.count, this.count);
+    const length = encodeFrame(chunk, this.#used, record, this.first + this.count, this.count, joined);
     this.#used += length;
     this.bytes += length;
     this.count++;
     if (record.receivedMs > this.lastReceivedMs) this.lastReceivedMs = record.receivedMs;
-    this.#callbacks.push(onDurable);
   }
 
   refuse(failure: Failure, onDurable: OnDurable): void {

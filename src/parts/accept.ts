@@ -3,8 +3,11 @@
  * appended to the log, and `settled` is called once they are durable. Called by `ingress/` for every publish, on the
  * main thread; nothing here waits, and nothing here throws for anything that a device can send.
  *
- * Settled with `failed`: nothing was promised, the device must not be acknowledged. Some readings of a batch may be in
- * the log all the same; the device sends the batch again and they are counted once.
+ * The readings of a batch are in the log all together or not at all, after a crash too. One that is refused refuses its
+ * message as a whole: the dead letter is the message, and its reason names the reading's place in the batch. So a device
+ * has one answer to one message, and a batch that was mended can be sent again without counting anything twice.
+ *
+ * Settled with `failed`: nothing was promised, the device must not be acknowledged.
  * Order: `settled` is called in the order of the calls to `accept`, because the log's callbacks come in that order.
  */
 import type { Failure, Outcome } from '../errors.ts';
@@ -19,10 +22,12 @@ export type Verdict =
 
 export interface AcceptNeeds {
   inspect(message: Message): Inspection;
-  /** Durable means what `ack` in the configuration says: the spool's disk, or all in-sync replicas of Kafka. */
   /** Called before they are appended; a refused payload counts as one. */
   received(readings: number): void;
+  /** Durable means what `ack` in the configuration says: the spool's disk, or all in-sync replicas of Kafka. */
   append(record: LogRecord, onDurable: (outcome: Outcome) => void): void;
+  /** All of them or none, with one answer. */
+  appendBatch(records: readonly LogRecord[], onDurable: (outcome: Outcome) => void): void;
   readonly telemetry: Telemetry;
   onAccepted(reading: Reading, receivedMs: number): void;
   onRefused(refusal: Refusal, receivedMs: number): void;
@@ -31,7 +36,7 @@ export interface AcceptNeeds {
 const ACCEPTED: Verdict = { kind: 'accepted' };
 
 export function createAccept(needs: AcceptNeeds): (message: Message, settled: (verdict: Verdict) => void) => void {
-  const { inspect, append, telemetry } = needs;
+  const { inspect, append, appendBatch, telemetry } = needs;
   const acceptedOf = new Map<string, { inc(): void }>();
   const countAccepted = (stream: string) => {
     let child = acceptedOf.get(stream);
@@ -71,22 +76,21 @@ export function createAccept(needs: AcceptNeeds): (message: Message, settled: (v
       return;
     }
     const { readings } = inspection;
-    const last = readings.length - 1;
     needs.received(readings.length);
-    let failure: Failure | null = null;
-    for (let i = 0; i <= last; i++) {
-      const reading = readings[i]!;
-      append(readingRecord(reading, receivedMs, topic), (outcome) => {
-        if (outcome.ok) {
-          countAccepted(reading.stream);
-          needs.onAccepted(reading, receivedMs);
-        } else {
-          failure = outcome.failure;
-        }
-        if (i === last) settled(failure === null ? ACCEPTED : { kind: 'failed', failure });
-      });
-    }
-    if (last < 0) settled(ACCEPTED);
+    const settleAll = (outcome: Outcome) => {
+      if (!outcome.ok) return settled({ kind: 'failed', failure: outcome.failure });
+      for (const reading of readings) {
+        countAccepted(reading.stream);
+        needs.onAccepted(reading, receivedMs);
+      }
+      settled(ACCEPTED);
+    };
+    if (readings.length === 1) return append(readingRecord(readings[0]!, receivedMs, topic), settleAll);
+    if (readings.length === 0) telemetry.withoutReading.inc();
+    appendBatch(
+      readings.map((reading) => readingRecord(reading, receivedMs, topic)),
+      settleAll,
+    );
   };
 }
 

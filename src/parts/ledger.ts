@@ -30,6 +30,7 @@ type SpoolSide = Pick<SpoolStats, 'endOffset' | 'voided' | 'voidTo'>;
 
 export interface LedgerSpool {
   append(record: LogRecord, onDurable: (outcome: Outcome) => void): void;
+  appendBatch(records: readonly LogRecord[], onDurable: (outcome: Outcome) => void): void;
   stats(): SpoolSide;
 }
 
@@ -70,19 +71,35 @@ export class Ledger {
     this.#received += readings;
   }
 
-  /** The spool's append; every record of this gateway goes through here. */
+  /** The spool's append; every record of this gateway goes through here, or through `appendBatch`. */
   append(record: LogRecord, onDurable: (outcome: Outcome) => void): void {
-    const { kind } = record;
-    const counts = kind === 'reading' || kind === 'refusal';
-    if (counts) this.#offered++;
+    this.#offer(record);
     this.#spool.append(record, (outcome) => {
-      if (!outcome.ok) {
-        if (counts) this.#failed++;
-      } else if (kind === 'reading') this.#readings++;
-      else if (kind === 'refusal') this.#refusals++;
-      else this.#others++;
+      this.#settle(record, outcome.ok);
       onDurable(outcome);
     });
+  }
+
+  /** All of them or none, with one answer. */
+  appendBatch(records: readonly LogRecord[], onDurable: (outcome: Outcome) => void): void {
+    for (const record of records) this.#offer(record);
+    this.#spool.appendBatch(records, (outcome) => {
+      for (const record of records) this.#settle(record, outcome.ok);
+      onDurable(outcome);
+    });
+  }
+
+  #offer({ kind }: LogRecord): void {
+    if (kind === 'reading' || kind === 'refusal') this.#offered++;
+  }
+
+  #settle({ kind }: LogRecord, durable: boolean): void {
+    const counts = kind === 'reading' || kind === 'refusal';
+    if (!durable) {
+      if (counts) this.#failed++;
+    } else if (kind === 'reading') this.#readings++;
+    else if (kind === 'refusal') this.#refusals++;
+    else this.#others++;
   }
 
   /** The books begin here: what is not settled yet is carried over. Answers the spool offset from which `forward` counts. */

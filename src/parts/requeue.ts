@@ -203,7 +203,7 @@ export function readingsOf(
     return { readings: [{ ...reading, key: record.key }] };
   }
   const { topic, payload, client } = refusal;
-  const inspection = inspect({ topic, payload, client, receivedMs });
+  const inspection = inspect({ topic, payload, client, receivedMs, replayed: true });
   if (inspection.kind === 'refused') return inspection;
   const { readings } = inspection;
   return { readings: readings.map((reading, index) => sameEveryTime(reading, index)) };

@@ -1,6 +1,7 @@
 /** A stream, its assets and messages for the tests of inspection. */
 import assert from 'node:assert/strict';
 import type { Outcome } from '../../src/errors.ts';
+import type { BirthMemory } from '../../src/inspect/births.ts';
 import { parseCsv } from '../../src/inspect/csv.ts';
 import { createInspector, DEFAULT_LIMITS, type InspectLimits } from '../../src/inspect/inspect.ts';
 import type { Assets } from '../../src/inspect/plan.ts';
@@ -67,12 +68,14 @@ interface Parts {
   readonly registry?: string;
   readonly limits?: Partial<InspectLimits>;
   readonly memory?: SeriesMemory;
+  readonly births?: BirthMemory;
 }
 
 /** An inspector for one stream; a schema or registry content given here belongs to it. */
 export function inspectorFor(changes: Changes = {}, parts: Parts = {}) {
   const stream = makeStream({ ...changes, ...(parts.schema ? { schema: '/s.json' } : undefined) });
-  return createInspector([stream], assetsFor(stream, parts), { ...DEFAULT_LIMITS, ...parts.limits }, parts.memory);
+  const limits = { ...DEFAULT_LIMITS, ...parts.limits };
+  return createInspector([stream], assetsFor(stream, parts), limits, parts.memory, parts.births);
 }
 
 export function assetsFor(stream: Stream, parts: Pick<Parts, 'schema' | 'registry'>): Assets {

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
+import { crc32 } from 'node:zlib';
 import fc from 'fast-check';
 import type { Files } from '../../src/journal/files.ts';
+import { checkFrame, FRAME_HEAD_BYTES, frameBuffer } from '../../src/journal/frame.ts';
 import { simulateSpool, steps } from './spool-simulation.ts';
 
 const RUNS = 90;
@@ -49,6 +51,10 @@ describe('the spool on a failing disk', function () {
           return buffers.reduce((sum, { length }) => sum + length, 0);
         },
       }),
+    'taking the records of a batch for single ones': (files) =>
+      withFile(files, {
+        write: (file, buffers, position) => file.write(buffers.map(unjoined), position),
+      }),
     'not syncing the folder': (files) => ({ ...files, syncFolder: async () => undefined }),
   };
   for (const [name, bug] of Object.entries(bugs)) {
@@ -86,4 +92,17 @@ function withFile(
       };
     },
   };
+}
+
+/** The frames without the mark that joins them to the next one; what is no frame stays. */
+function unjoined(bytes: Uint8Array): Uint8Array {
+  const copy = Buffer.from(bytes);
+  for (let at = 0; at + FRAME_HEAD_BYTES <= copy.length; ) {
+    const length = checkFrame(frameBuffer(copy), at, copy.length);
+    if (length <= 0) break;
+    copy[at + 29]! &= ~2;
+    copy.writeUInt32LE(crc32(copy.subarray(at + 8, at + length)), at + 4);
+    at += length;
+  }
+  return copy;
 }

@@ -17,6 +17,8 @@ import { type Fault, MemoryDisk, type Operation } from './memory-disk.ts';
 export type Step =
   /** Appends values of these sizes, and waits for every callback. */
   | { readonly do: 'append'; readonly sizes: readonly number[] }
+  /** The same as one batch: all of them or none. */
+  | { readonly do: 'batch'; readonly sizes: readonly number[] }
   /** Reads all that is durable, as a reader in the same process. */
   | { readonly do: 'read' }
   /** Commits what was read. */
@@ -63,8 +65,11 @@ const faultStep: fc.Arbitrary<Step> = fc
   }));
 
 const appendStep: fc.Arbitrary<Step> = fc
-  .array(fc.integer({ min: 4, max: 400 }), { minLength: 1, maxLength: 8 })
-  .map((sizes) => ({ do: 'append', sizes }));
+  .tuple(
+    fc.constantFrom('append' as const, 'append' as const, 'batch' as const),
+    fc.array(fc.integer({ min: 4, max: 400 }), { minLength: 1, maxLength: 8 }),
+  )
+  .map(([what, sizes]) => ({ do: what, sizes }));
 
 export const steps: fc.Arbitrary<Step[]> = fc.array(
   fc.oneof(
@@ -104,6 +109,8 @@ class Simulation {
   #armed: { operation: Operation; after: number; fault: Fault }[] = [];
   /** By record number: its size, and whether it was acknowledged. */
   readonly #appended: { readonly size: number; acknowledged: boolean }[] = [];
+  /** The numbers of the records of one batch. */
+  readonly #batches: (readonly number[])[] = [];
   /** By offset: the number of the record that a reader has seen there. */
   readonly #seen = new Map<number, number>();
   /** Where the reader goes on. */
@@ -147,6 +154,8 @@ class Simulation {
     switch (step.do) {
       case 'append':
         return this.#append(step.sizes);
+      case 'batch':
+        return this.#appendBatch(step.sizes);
       case 'read':
         return this.#read();
       case 'commit':
@@ -191,6 +200,20 @@ class Simulation {
       sizes.map((_, i) => first + i),
       'callbacks fire in the order of the appends',
     );
+  }
+
+  async #appendBatch(sizes: readonly number[]): Promise<void> {
+    const entries = sizes.map((size) => ({ size, acknowledged: false }));
+    const first = this.#appended.length;
+    this.#appended.push(...entries);
+    this.#batches.push(sizes.map((_, i) => first + i));
+    const records = sizes.map((size, i) => recordOf(first + i, size));
+    await new Promise<void>((resolve) => {
+      this.#spool.appendBatch(records, (outcome) => {
+        if (outcome.ok && !this.disk.crashed) for (const entry of entries) entry.acknowledged = true;
+        resolve();
+      });
+    });
   }
 
   async #read(): Promise<void> {
@@ -316,6 +339,10 @@ class Simulation {
     assert.deepEqual(this.#reader.damage, []);
     for (const [offset, number] of this.#seen) {
       if (offset >= firstOffset) assert.equal(present.get(number), offset, `record ${number} was seen at ${offset}`);
+    }
+    for (const batch of this.#batches) {
+      const found = batch.filter((number) => present.has(number)).length;
+      assert.ok(found === 0 || found === batch.length, `${found} of ${batch.length} records of a batch are there`);
     }
     const deleted = new Set([...this.#seen].filter(([offset]) => offset < firstOffset).map(([, number]) => number));
     this.#appended.forEach(({ acknowledged }, number) => {

@@ -26,6 +26,10 @@ class World {
     const spool = {
       append: ({ kind }: LogRecord, onDurable: (outcome: Outcome) => void) =>
         void this.#waiting.push({ kind, onDurable }),
+      appendBatch: (records: readonly LogRecord[], onDurable: (outcome: Outcome) => void) =>
+        records.forEach(({ kind }, i) => {
+          this.#waiting.push({ kind, onDurable: i === records.length - 1 ? onDurable : () => {} });
+        }),
       stats: () => ({ endOffset: this.#kinds.length, voided: this.#voided, voidTo: this.#voidTo }),
     };
     this.ledger = new Ledger(spool, kafka ? () => this.#published : null);
@@ -36,6 +40,12 @@ class World {
     if (kind === 'reading' || kind === 'refusal') this.ledger.received(1);
     if (this.#errs('never appended')) return;
     this.ledger.append({ kind, key: '', receivedMs: 0, stream: '', topic: '', value: new Uint8Array() }, () => {});
+  }
+
+  receiveBatch(readings: number): void {
+    this.ledger.received(readings);
+    const record = { kind: 'reading', key: '', receivedMs: 0, stream: '', topic: '', value: new Uint8Array() } as const;
+    this.ledger.appendBatch(Array<LogRecord>(readings).fill(record), () => {});
   }
 
   /** One group commit. */
@@ -117,6 +127,7 @@ const step = fc.oneof(
       .constantFrom<RecordKind>('reading', 'reading', 'refusal', 'tick')
       .map((kind) => (world: World) => world.receive(kind)),
   },
+  { weight: 2, arbitrary: fc.integer({ min: 2, max: 5 }).map((count) => (world: World) => world.receiveBatch(count)) },
   { weight: 3, arbitrary: fc.boolean().map((works) => (world: World) => world.commit(works)) },
   { weight: 3, arbitrary: fc.nat(5).map((count) => (world: World) => world.read(count)) },
   {

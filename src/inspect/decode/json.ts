@@ -55,7 +55,7 @@ function decodeBatch(elements: readonly unknown[], limits: DecodeLimits): Decode
   return { documents: elements as readonly Document[], texts, batch: true };
 }
 
-function decodeText(payload: Uint8Array): string | Problem {
+export function decodeText(payload: Uint8Array): string | Problem {
   const bytes = Buffer.isBuffer(payload)
     ? payload
     : Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength);
@@ -64,7 +64,7 @@ function decodeText(payload: Uint8Array): string | Problem {
   return new Problem('not-utf8', '', 'the payload is not valid UTF-8');
 }
 
-function malformed(text: string, thrown: string): Problem {
+export function malformed(text: string, thrown: string): Problem {
   if (text.charCodeAt(0) === 0xfeff) {
     return new Problem('malformed', '', 'the payload starts with a byte order mark, which JSON does not allow');
   }
@@ -78,7 +78,7 @@ function nameOf(value: unknown): string {
   return `a ${typeof value}`;
 }
 
-function tooDeep(levels: number): string {
+export function tooDeep(levels: number): string {
   return `objects and arrays are nested deeper than the limit of ${levels} levels`;
 }
 
@@ -91,7 +91,7 @@ interface Found {
 }
 
 /** `levels` = how many containers may still be entered, this one included. */
-function walk(container: object, levels: number): Found | null {
+export function walk(container: object, levels: number): Found | null {
   if (levels === 0) {
     return { code: 'too-deep', reason: '', pointer: '' };
   }
@@ -121,7 +121,7 @@ function check(value: unknown, levels: number): Found | null {
   return isObject(value) ? walk(value, levels - 1) : null;
 }
 
-function isObject(value: unknown): value is object {
+export function isObject(value: unknown): value is object {
   return typeof value === 'object' && value !== null;
 }
 
@@ -130,6 +130,6 @@ function at(key: string | number, found: Found): Found {
   return found;
 }
 
-function pointerTo(key: string | number): string {
+export function pointerTo(key: string | number): string {
   return `/${String(key).replaceAll('~', '~0').replaceAll('/', '~1')}`;
 }

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { decodeJson } from '../../../src/inspect/decode/json.ts';
 import { Problem } from '../../../src/inspect/refusal.ts';
 
-const LIMITS = { payloadBytes: 4_096, depth: 8, batchReadings: 5 };
+const LIMITS = { payloadBytes: 4_096, depth: 8, batchReadings: 5, unpackedBytes: 8_192 };
 const decode = (payload: string | Uint8Array, limits = LIMITS) =>
   decodeJson(typeof payload === 'string' ? Buffer.from(payload) : payload, limits);
 

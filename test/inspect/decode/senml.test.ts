@@ -1,0 +1,158 @@
+/** Packs of RFC 8428, sections 5 and 6, and what the RFC's rules say of others. */
+import assert from 'node:assert/strict';
+import { encode } from 'cborg';
+import { decodeSenml } from '../../../src/inspect/decode/senml.ts';
+import { documentsOf, hex, NOW, problemOf } from './sample.ts';
+
+const read = (pack: unknown) => documentsOf(decodeSenml, JSON.stringify(pack));
+const refused = (pack: unknown) => problemOf(decodeSenml, JSON.stringify(pack));
+
+/** Section 6: the pack of section 5.1.3 in CBOR. */
+const CBOR_PACK = hex(`
+  87 a7 21 78 1b 75726e3a6465763a6f773a3130653230373361303130383030363a
+  22 fb 41d303a15b001062 23 61 41 20 05 00 67 766f6c74616765 01 61 56 02 fb 405e066666666666
+  a3 00 67 63757272656e74 06 24 02 fb 3ff3333333333333
+  a3 00 67 63757272656e74 06 23 02 fb 3ff4cccccccccccd
+  a3 00 67 63757272656e74 06 22 02 fb 3ff6666666666666
+  a3 00 67 63757272656e74 06 21 02 f9 3e00
+  a3 00 67 63757272656e74 06 20 02 fb 3ff999999999999a
+  a3 00 67 63757272656e74 06 00 02 fb 3ffb333333333333`);
+
+const DEVICE = 'urn:dev:ow:10e2073a0108006';
+
+describe('Decoding SenML', () => {
+  it('makes one reading of the data points that share name and time (5.1.2)', () => {
+    const pack = [
+      { bn: `${DEVICE}:`, n: 'voltage', u: 'V', v: 120.1 },
+      { n: 'current', u: 'A', v: 1.2 },
+    ];
+    assert.deepEqual(read(pack), [
+      { name: DEVICE, time: NOW, voltage: 120.1, current: 1.2, units: { voltage: 'V', current: 'A' } },
+    ]);
+  });
+
+  it('takes the last part of the name where a record has only one (5.1.1)', () => {
+    assert.deepEqual(read([{ n: `${DEVICE}:temperature`, u: 'Cel', v: 23.1 }]), [
+      { name: DEVICE, time: NOW, temperature: 23.1, units: { temperature: 'Cel' } },
+    ]);
+    assert.deepEqual(read([{ bn: `${DEVICE}:temperature`, v: 23.1 }]), [
+      { name: DEVICE, time: NOW, temperature: 23.1 },
+    ]);
+    assert.deepEqual(read([{ n: 'temperature', v: 1 }]), [{ name: '', time: NOW, temperature: 1 }]);
+  });
+
+  const series = (at: number, values: object, units: object) => ({ name: DEVICE, time: at, ...values, units });
+  const expected = [
+    series(1_276_020_076_001, { voltage: 120.1 }, { voltage: 'V' }),
+    ...[1.2, 1.3, 1.4, 1.5, 1.6].map((current, i) =>
+      series(1_276_020_071_001 + i * 1_000, { current }, { current: 'A' }),
+    ),
+  ];
+  // the last current has the time of the voltage
+  Object.assign(expected[0]!, { current: 1.7, units: { voltage: 'V', current: 'A' } });
+
+  it('adds base values and makes one reading of each time (5.1.3)', () => {
+    const pack = [
+      { bn: `${DEVICE}:`, bt: 1.276020076001e9, bu: 'A', bver: 5, n: 'voltage', u: 'V', v: 120.1 },
+      ...[-5, -4, -3, -2, -1].map((t, i) => ({ n: 'current', t, v: [1.2, 1.3, 1.4, 1.5, 1.6][i] })),
+      { n: 'current', v: 1.7 },
+    ];
+    assert.deepEqual(read(pack), expected);
+  });
+
+  it('reads the same pack in CBOR (6)', () => {
+    assert.deepEqual(documentsOf(decodeSenml, CBOR_PACK), expected);
+  });
+
+  it('counts times below 2^28 from now', () => {
+    assert.deepEqual(
+      (read([{ n: 'a', t: -10.0015, v: 1 }]) as { time: number }[]).map(({ time }) => time),
+      [NOW - 10_002],
+    );
+    assert.deepEqual(read([{ bn: 'd:', bt: 60, n: 'a', t: -60, v: 1 }]), [{ name: 'd', time: NOW, a: 1 }]);
+    assert.deepEqual(read([{ n: 'a', t: 2 ** 28, v: 1 }]), [{ name: '', time: 2 ** 28 * 1_000, a: 1 }]);
+  });
+
+  it('keeps text, booleans, data and sums, and adds their base values', () => {
+    const pack = [
+      { bn: 'dev/', bv: 20, bs: 100, n: 'a', v: 1 },
+      { n: 'b', vs: 'open' },
+      { n: 'c', vb: false },
+      { n: 'd', vd: 'aGk' },
+      { n: 'e', s: 5 },
+    ];
+    assert.deepEqual(read(pack), [{ name: 'dev', time: NOW, a: 21, b: 'open', c: false, d: 'aGk', sums: { e: 105 } }]);
+  });
+
+  it('keeps the devices of one pack apart, in their order, also after a record that only sets the base', () => {
+    assert.deepEqual(read([{ bn: 'a:', n: 'x', v: 1 }, { bn: 'b:' }, { n: 'x', v: 2 }, { bn: 'a:', n: 'y', v: 3 }]), [
+      { name: 'a', time: NOW, x: 1, y: 3 },
+      { name: 'b', time: NOW, x: 2 },
+    ]);
+  });
+
+  it('passes over labels it does not know', () => {
+    assert.deepEqual(read([{ n: 'a', v: 1, foo: 7 }]), [{ name: '', time: NOW, a: 1 }]);
+  });
+
+  const bad: [what: string, pack: unknown, code: string, field: string][] = [
+    ['an object', { n: 'a', v: 1 }, 'malformed', ''],
+    ['an empty pack', [], 'empty', ''],
+    ['a pack of base values alone', [{ bn: 'a' }], 'empty', ''],
+    ['a label that must be understood', [{ n: 'a', v: 1, foo_: 7 }], 'malformed', '/0'],
+    ['a version from the future', [{ bver: 11, n: 'a', v: 1 }], 'malformed', '/0'],
+    ['a record without a value', [{ n: 'a', v: 1 }, { n: 'b' }], 'malformed', '/1'],
+    ['a record with two values', [{ n: 'a', v: 1, vs: 'x' }], 'malformed', '/0'],
+    ['a record without a name', [{ v: 1 }], 'malformed', '/0'],
+    ['a name the RFC does not have', [{ n: 'a b', v: 1 }], 'malformed', '/0'],
+    ['a name that begins with a dash', [{ n: '-a', v: 1 }], 'malformed', '/0'],
+    [
+      'a name twice at one time',
+      [
+        { n: 'a', v: 1 },
+        { n: 'a', v: 2 },
+      ],
+      'malformed',
+      '/1',
+    ],
+    [
+      'a value and a sum of one name in two records',
+      [
+        { n: 'a', s: 1 },
+        { n: 'a', v: 2 },
+      ],
+      'malformed',
+      '/1',
+    ],
+    ['a name that the reading has itself', [{ n: 'time', v: 1 }], 'malformed', '/0'],
+    ['a value that is text', [{ n: 'a', v: '1' }], 'malformed', '/0/v'],
+    ['a time that is text', [{ n: 'a', v: 1, t: '2' }], 'malformed', '/0/t'],
+    ['a time beyond all time', [{ n: 'a', v: 1, t: 1e300 }], 'malformed', '/0'],
+    ['a sum of base and value that overflows', [{ bv: 1.7e308, n: 'a', v: 1.7e308 }], 'number-out-of-range', '/0/v'],
+  ];
+  for (const [what, pack, code, field] of bad) {
+    it(`refuses ${what}`, () => {
+      const problem = refused(pack);
+      assert.deepEqual([problem.code, problem.field], [code, field], problem.reason);
+    });
+  }
+
+  it('refuses __proto__, two forms of one label, and 2^53 + 1 in CBOR', () => {
+    assert.equal(problemOf(decodeSenml, '[{"n":"a","v":1,"__proto__":{}}]').code, 'forbidden-key');
+    assert.equal(problemOf(decodeSenml, '[{"bn":"a:b:__proto__","v":1}]').code, 'forbidden-key');
+    assert.equal(
+      problemOf(
+        decodeSenml,
+        encode([
+          new Map<unknown, unknown>([
+            [0, 'a'],
+            ['n', 'b'],
+            [2, 1],
+          ]),
+        ]),
+      ).code,
+      'malformed',
+    );
+    assert.equal(problemOf(decodeSenml, hex('81a2006161021b0020000000000001')).code, 'number-out-of-range');
+  });
+});
