@@ -50,6 +50,13 @@ export function buildMqtt({ mqtt }: Settings, gateway: string, fileAt: FileAt) {
   };
 }
 
+export function buildIngest({ ingest }: Settings, fileAt: FileAt) {
+  if (ingest === null) return null;
+  const { tls, body, ...rest } = ingest;
+  const at = (name: 'cert' | 'key', path: string) => fileAt(`/ingest/tls/${name}`, path);
+  return { ...rest, bodyBytes: body, tls: tls && { cert: at('cert', tls.cert), key: at('key', tls.key) } };
+}
+
 type TlsPaths = { readonly ca: string | null; readonly cert: string | null; readonly key: string | null };
 
 function buildTls<T extends TlsPaths>(tls: T, pointer: string, fileAt: FileAt): Pick<T, keyof TlsPaths> {

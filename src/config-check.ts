@@ -26,8 +26,17 @@ export function isLoopback(host: string): boolean {
 }
 
 /** Without a word about anonymous clients they are let in, but only from this machine. */
-function checkAccess({ mqtt }: Settings, report: Report): void {
+function checkAccess({ mqtt, ingest }: Settings, report: Report): void {
   const { anonymous, users } = mqtt.auth;
+  if (ingest && anonymous === null && users === null && !isLoopback(ingest.host)) {
+    report.mistake('/ingest/host', {
+      message: `${show(ingest.host)} is reached from the network, and anyone may send`,
+      value: ingest.host,
+      wayOut: 'set mqtt.auth.users, or host: 127.0.0.1, or say mqtt.auth.anonymous: true',
+      involved: ['/mqtt/auth/users', '/mqtt/auth/anonymous'],
+      goOn: true,
+    });
+  }
   const certificates = (listener: Listener) => listener.tls?.clientCertificate ?? 'none';
   mqtt.listeners.forEach((listener, i) => {
     const at = join('/mqtt/listeners', i);
@@ -63,7 +72,7 @@ function written(preferred: string, otherwise: string, report: Report): string {
   return report.isWritten(preferred) ? preferred : otherwise;
 }
 
-function checkPorts({ mqtt, http }: Settings, report: Report): void {
+function checkPorts({ mqtt, http, ingest }: Settings, report: Report): void {
   const open: { host: string; port: number; path: string }[] = [];
   const add = (host: string, port: number, at: string, path: string) => {
     const other = port === 0 ? undefined : open.find((one) => one.port === port && meet(one.host, host));
@@ -79,6 +88,7 @@ function checkPorts({ mqtt, http }: Settings, report: Report): void {
       add(host, port, join('/mqtt/listeners', i), `mqtt.listeners[${i}]`);
   });
   add(http.host, http.port, '/http', 'http');
+  if (ingest) add(ingest.host, ingest.port, '/ingest', 'ingest');
 }
 
 const EVERY_ADDRESS = ['0.0.0.0', '::'];

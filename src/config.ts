@@ -7,7 +7,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, resolve } from 'node:path';
-import { buildInflux, buildKafka, buildMqtt, buildRollup, buildSpool } from './config-build.ts';
+import { buildInflux, buildIngest, buildKafka, buildMqtt, buildRollup, buildSpool } from './config-build.ts';
 import { checkSettings } from './config-check.ts';
 import { type Environment, readDocument } from './config-document.ts';
 import { checkFiles, type NamedFile } from './config-files.ts';
@@ -126,6 +126,19 @@ export interface HttpConfig {
   readonly token: string | null;
 }
 
+/** Readings by HTTP POST. */
+export interface IngestConfig {
+  readonly host: string;
+  readonly port: number;
+  readonly tls: { readonly cert: string; readonly key: string } | null;
+  /** Origins whose web pages may send; `*` = any. */
+  readonly cors: readonly string[];
+  readonly connections: number;
+  readonly bodyBytes: number;
+  /** In one request. */
+  readonly messages: number;
+}
+
 export interface RollupConfig {
   readonly graceMs: number;
   readonly disorderMs: number;
@@ -155,6 +168,8 @@ export interface Config {
   /** Null: the embedded store. */
   readonly influx: InfluxConfig | null;
   readonly http: HttpConfig;
+  /** Null: none. */
+  readonly ingest: IngestConfig | null;
   readonly rollup: RollupConfig;
   readonly streams: Readonly<Record<string, Stream>>;
 }
@@ -259,6 +274,7 @@ function examine(
     kafka: buildKafka(settings, fileAt),
     influx: buildInflux(settings),
     http: settings.http,
+    ingest: buildIngest(settings, fileAt),
     rollup: buildRollup(settings),
     streams,
   };

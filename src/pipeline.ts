@@ -18,6 +18,7 @@ import type { Config } from './config.ts';
 import { type Outcome, succeed } from './errors.ts';
 import { type Bridge, startBridge } from './ingress/bridge.ts';
 import { type Address, type Broker, startBroker } from './ingress/broker.ts';
+import { type HttpIngest, startHttpIngest } from './ingress/http.ts';
 import { loadAssets } from './inspect/assets.ts';
 import { BirthMemory } from './inspect/births.ts';
 import { rebirthPayload, rebirthTopic } from './inspect/decode/sparkplug-wire.ts';
@@ -140,7 +141,8 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
   undo.push(() => store.value.close());
   const deadLetters = openDeadLetters(config, telemetry, spool?.progress);
   undo.push(() => deadLetters.close());
-  const listeners = gateway?.value.broker.addresses.map(urlOf) ?? [];
+  const http = gateway?.value.http;
+  const listeners = [...(gateway?.value.broker.addresses.map(urlOf) ?? []), ...(http ? [http.url] : [])];
   const states = new SpoolState(startedMs);
   const status = (): PipelineStatus => ({
     gateway: config.gateway,
@@ -245,6 +247,7 @@ interface GatewayNeeds {
 
 interface Gateway {
   readonly broker: Broker;
+  readonly http: HttpIngest | null;
   readonly bridges: readonly Bridge[];
   inspect(message: Message): Inspection;
   append(record: LogRecord, onDurable: (outcome: Outcome) => void): void;
@@ -303,10 +306,11 @@ async function startGateway(needs: GatewayNeeds): Promise<Outcome<Gateway>> {
   undo.push(async () => clearInterval(ticks));
 
   const retained = streams.filter((stream) => stream.retain);
+  const retain = (topic: string) => retained.some((stream) => matchTopic(stream.topic, topic) !== null);
   const broker = await startBroker({
     mqtt: config.mqtt,
     accept,
-    retain: (topic) => retained.some((stream) => matchTopic(stream.topic, topic) !== null),
+    retain,
     telemetry,
     clock: systemClock,
     received,
@@ -314,8 +318,24 @@ async function startGateway(needs: GatewayNeeds): Promise<Outcome<Gateway>> {
   if (!broker.ok) return broker;
   undo.push(() => broker.value.close());
   publish = broker.value.publish;
+  let http: HttpIngest | null = null;
+  if (config.ingest) {
+    const started = await startHttpIngest({
+      ingest: config.ingest,
+      limits: config.mqtt.limits,
+      shared: broker.value.shared,
+      accept,
+      deliver: (topic, payload) => publish(topic, payload, retain(topic)),
+      telemetry,
+      received,
+    });
+    if (!started.ok) return started;
+    http = started.value;
+    undo.push(() => started.value.close());
+  }
   const reload = () => {
-    const outcome = broker.value.reload();
+    const changed = broker.value.reload();
+    const outcome = changed.ok && http ? http.reload() : changed;
     if (outcome.ok) telemetry.log.info('users and certificates were loaded again');
     else
       telemetry.log.error(
@@ -336,6 +356,7 @@ async function startGateway(needs: GatewayNeeds): Promise<Outcome<Gateway>> {
   }
   return succeed({
     broker: broker.value,
+    http,
     bridges,
     inspect: (message) => inspector.inspect(message),
     append,

@@ -27,7 +27,7 @@ export class Telemetry {
   );
   readonly acknowledged = this.#counter(
     'millrace_acknowledged_total',
-    'Publishes whose content is durable, by MQTT quality of service.',
+    'Publishes whose content is durable, by MQTT quality of service, or http.',
     ['qos'],
   );
   readonly connections = this.#gauge('millrace_connections', 'Connected MQTT clients.');

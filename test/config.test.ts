@@ -469,6 +469,7 @@ describe('The configuration', () => {
         store: { maxBytes: 10 * 2 ** 30 },
         kafka: null,
         influx: null,
+        ingest: null,
         http: { host: '127.0.0.1', port: 8080, token: null },
         rollup: {
           graceMs: 15_000,

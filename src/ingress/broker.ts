@@ -21,6 +21,7 @@ import { meaningOf } from './client-error.ts';
 import { Connection, connectionOf, linkConnection, type Origin } from './connection.ts';
 import { detachDelivery, Forwarder } from './forward.ts';
 import type { GateOwner } from './gate.ts';
+import type { SharedBounds } from './http.ts';
 import { type Address, type Listening, listen } from './listener.ts';
 import { PendingBytes, Rates } from './pending.ts';
 import { Sessions } from './session.ts';
@@ -61,8 +62,10 @@ export interface BrokerStats {
 export interface Broker {
   readonly addresses: readonly Address[];
   stats(): BrokerStats;
-  /** To local subscribers, at QoS 0 and without inspection: what the gateway itself has to say to a device. */
-  readonly publish: (topic: string, payload: Uint8Array) => void;
+  /** What other ways in share with this one. */
+  readonly shared: SharedBounds;
+  /** To local subscribers, at QoS 0 and without inspection. */
+  readonly publish: (topic: string, payload: Uint8Array, retain?: boolean) => void;
   /** Reads the users file and the TLS files again. A mistake in one changes nothing. Who may no longer connect is disconnected. */
   reload(): Outcome;
   /** Accepts and reads nothing more, gives what is pending `drainMs` to be acknowledged, then closes. */
@@ -94,6 +97,7 @@ export async function startBroker(options: BrokerOptions): Promise<Outcome<Broke
 
 class MqttGateway implements Broker {
   addresses: readonly Address[] = [];
+  readonly shared: SharedBounds;
   readonly #options: BrokerOptions;
   readonly #authenticator: Authenticator;
   readonly #acknowledger: Acknowledger;
@@ -120,7 +124,9 @@ class MqttGateway implements Broker {
       limitReached: (limit: string) => this.#reached(limit),
       turnedAway: (connection: Connection, reason: string) => this.#complain(connection, reason),
     };
-    this.#admission = new Admission({ ...shared, authenticator, rates: new Rates(mqtt.limits.ratePerClient, clock) });
+    const rates = new Rates(mqtt.limits.ratePerClient, clock);
+    this.shared = { authenticator, rates, pendingBytes: this.#pendingBytes };
+    this.#admission = new Admission({ ...shared, authenticator, rates });
     this.#subscriptions = new Subscriptions(shared);
     this.#forwarder = new Forwarder(telemetry, clock, options.forwardsPerSecond);
     this.#acknowledger = new Acknowledger({
@@ -202,9 +208,9 @@ class MqttGateway implements Broker {
     };
   }
 
-  readonly publish = (topic: string, payload: Uint8Array): void => {
+  readonly publish = (topic: string, payload: Uint8Array, retain = false): void => {
     if (this.#acknowledger.stopping) return;
-    const packet = { cmd: 'publish', topic, payload: Buffer.from(payload), qos: 0, retain: false, dup: false } as const;
+    const packet = { cmd: 'publish', topic, payload: Buffer.from(payload), qos: 0, retain, dup: false } as const;
     this.#aedes.publish(packet, () => {});
   };
 

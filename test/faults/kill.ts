@@ -141,7 +141,8 @@ function publish(client: RawClient, device: string, messageId = 1): void {
   client.publish(`sensors/kill/${device}/environment`, payloadOf(systemClock.nowMs(), 0), 1, messageId);
 }
 
-async function storedIn(folder: string): Promise<StoredReadings> {
+/** What the log of the gateway in this folder has. */
+export async function storedIn(folder: string): Promise<StoredReadings> {
   const reader = openSpoolReader({
     folder: join(folder, 'data/spool'),
     clock: systemClock,
