@@ -62,6 +62,7 @@ example(
     .option('--for <duration>', 'stop by itself after this long, e.g. 60s')
     .option('--devices <count>', 'simulated devices', '20')
     .option('--rate <rate>', 'readings per device', '1/s')
+    .option('--sample <name>', 'instead of a plant: clickstream')
     .option('--data <folder>', 'data folder', './demo-data')
     .option('--port <port>', 'MQTT port', '1883')
     .option('--http-port <port>', "the page's port", '8080')

@@ -376,9 +376,79 @@ function pipeline(): Dashboard {
     .build();
 }
 
+/** Of the sample in compose/samples/clickstream: a stream without metrics, whose rows are counts by page and action. */
+function clickstream(): Dashboard {
+  const clicks = '"app" =~ /^$app$/ AND $timeFilter';
+  return dashboard('clickstream', 'Millrace: user activity', 'Clicks by page and action, of the clickstream sample.')
+    .variables([sourceVariable(), queryVariable('app', 'App', 'SHOW TAG VALUES FROM "clicks" WITH KEY = "app"', true)])
+    .withPanel(stat('Events', `SELECT sum("count") FROM "clicks" WHERE ${clicks}`, 'Each counted once.'))
+    .withPanel(
+      stat(
+        'Views',
+        `SELECT sum("count") FROM "clicks" WHERE "action" = 'view' AND ${clicks}`,
+        'Events with the action view.',
+      ),
+    )
+    .withPanel(
+      stat(
+        'Purchases',
+        `SELECT sum("count") FROM "clicks" WHERE "action" = 'purchase' AND ${clicks}`,
+        'Events with the action purchase.',
+      ).noValue('0'),
+    )
+    .withPanel(
+      stat(
+        'Sent twice',
+        `SELECT sum("duplicates") FROM "clicks" WHERE ${clicks}`,
+        'The same user, page, action and time again: not counted.',
+      ).noValue('0'),
+    )
+    .withPanel(
+      series(
+        'Events by page',
+        `SELECT sum("count") AS "events" FROM "clicks" WHERE ${clicks} GROUP BY time($__interval), "page" fill(none)`,
+        '$tag_page',
+        'One line per page; a rolling window shows the trend without steps.',
+      ),
+    )
+    .withPanel(
+      series(
+        'Events by action',
+        `SELECT sum("count") AS "events" FROM "clicks" WHERE ${clicks} GROUP BY time($__interval), "action" fill(none)`,
+        '$tag_action',
+        'One line per action.',
+      ),
+    )
+    .withPanel(
+      new TablePanel()
+        .title('Top pages')
+        .description('The ten pages with the most events in the time range.')
+        .datasource(ROWS)
+        .withTarget(
+          new InfluxQl(
+            `SELECT top("events", "page", 10) AS "events" FROM (SELECT sum("count") AS "events" FROM "clicks" WHERE ${clicks} GROUP BY "page")`,
+            { table: true },
+          ),
+        )
+        .span(24)
+        .height(8),
+    )
+    .build();
+}
+
 /** File name -> dashboard, as Grafana reads it. */
 export function dashboards(): Record<string, Dashboard> {
-  return { 'fleet.json': fleet(), 'device.json': device(), 'quality.json': quality(), 'pipeline.json': pipeline() };
+  return {
+    'fleet.json': fleet(),
+    'device.json': device(),
+    'quality.json': quality(),
+    'pipeline.json': pipeline(),
+  };
+}
+
+/** The same for the samples, by path in compose/; each belongs to the streams of its sample and is imported by hand. */
+export function sampleDashboards(): Record<string, Dashboard> {
+  return { 'samples/clickstream/dashboard.json': clickstream() };
 }
 
 export function render(board: Dashboard): string {
@@ -386,7 +456,9 @@ export function render(board: Dashboard): string {
 }
 
 const folder = fileURLToPath(new URL('./dashboards/', import.meta.url));
+const compose = fileURLToPath(new URL('../', import.meta.url));
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   mkdirSync(folder, { recursive: true });
   for (const [name, board] of Object.entries(dashboards())) writeFileSync(`${folder}${name}`, render(board));
+  for (const [path, board] of Object.entries(sampleDashboards())) writeFileSync(`${compose}${path}`, render(board));
 }

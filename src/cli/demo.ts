@@ -29,6 +29,8 @@ export interface DemoOptions {
   readonly devices: string;
   readonly rate: string;
   readonly data: string;
+  /** A folder of compose/samples, instead of the plant. */
+  readonly sample?: string;
   readonly port: string;
   readonly httpPort: string;
   readonly faults?: boolean;
@@ -88,6 +90,7 @@ export async function demo(options: DemoOptions, terminal: Terminal): Promise<nu
   say('');
   say(`  Live page   ${pipeline.page}`);
   say(`  MQTT        ${pipeline.listeners[0]}   ${options.devices} simulated devices publish to it`);
+  for (const other of pipeline.listeners.slice(1)) say(`              ${other}`);
   say(`  Data        ${folder}   started again, it goes on with what is there`);
   say('');
   say(options.for === undefined ? '  Ctrl-C stops.' : `  Stops by itself after ${options.for}.`);
@@ -96,6 +99,7 @@ export async function demo(options: DemoOptions, terminal: Terminal): Promise<nu
   const simulator = startSimulator([
     ...['--url', pipeline.listeners[0]!, '--devices', options.devices, '--rate', options.rate],
     ...['--duration', options.for ?? FOREVER, ...(options.faults ? FAULTS : [])],
+    ...(options.sample === undefined ? [] : SAMPLES[options.sample]!),
   ]);
   const ended = untilEnd(simulator);
   await Promise.race([interrupted, ended]);
@@ -107,8 +111,19 @@ export async function demo(options: DemoOptions, terminal: Terminal): Promise<nu
   return summary.balanced ? EXIT.ok : EXIT.no;
 }
 
+/** What the simulated devices of a sample do. */
+const SAMPLES: Readonly<Record<string, readonly string[]>> = {
+  clickstream: ['--profile', 'clicks', '--topic', 'web/shop/clicks'],
+};
+
 async function demoConfig(options: DemoOptions, terminal: Terminal): Promise<Config | null> {
-  const base = ['../../compose/demo/millrace.yaml', '../../../compose/demo/millrace.yaml'];
+  const { sample } = options;
+  if (sample !== undefined && !Object.hasOwn(SAMPLES, sample)) {
+    terminal.err(`millrace: there is no sample ${sample}; known are ${Object.keys(SAMPLES).join(', ')}`);
+    return null;
+  }
+  const path = sample === undefined ? 'compose/demo/millrace.yaml' : `compose/samples/${sample}/millrace.yaml`;
+  const base = [`../../${path}`, `../../../${path}`];
   const file = base.map((path) => fileURLToPath(new URL(path, import.meta.url))).find((path) => existsSync(path));
   const loaded = await loadConfig(file ?? base[0]!, terminal.env);
   if (!loaded.ok) {
@@ -121,11 +136,17 @@ async function demoConfig(options: DemoOptions, terminal: Terminal): Promise<Con
     terminal.err(`millrace: --port ${options.port} and --http-port ${options.httpPort} must be ports, 0 to 65535`);
     return null;
   }
-  const [listener] = config.mqtt.listeners;
+  const [listener, ...others] = config.mqtt.listeners;
+  // Any free port, where one was asked for, is meant for all of them.
+  const port = (own: number) => (ports[0] === 0 ? 0 : own);
   return {
     ...config,
     data: resolve(options.data),
-    mqtt: { ...config.mqtt, listeners: [{ ...listener!, port: ports[0]! }] },
+    mqtt: {
+      ...config.mqtt,
+      listeners: [{ ...listener!, port: ports[0]! }, ...others.map((other) => ({ ...other, port: port(other.port) }))],
+    },
+    ingest: config.ingest && { ...config.ingest, port: port(config.ingest.port) },
     http: { ...config.http, port: ports[1]! },
   };
 }

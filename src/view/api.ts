@@ -10,13 +10,15 @@ import type { DeadLetter, Feed, Requeued, RequeueWish } from './feed.ts';
 import { mayChange } from './guard.ts';
 import type { LiveHub, Watch } from './live.ts';
 import type { Observer } from './overview.ts';
-import { type BadParameter, ParameterReader, readRowQuery } from './query.ts';
+import { type BadParameter, MAX_TIME_MS, ParameterReader, readRowQuery } from './query.ts';
 import { encodeRow, streamRows } from './rows.ts';
+import { MAX_TOP_VALUES, topOf } from './top.ts';
 
 export const MAX_ROW_STREAMS = 8;
 const MAX_DEVICES_PER_PAGE = 500;
 const MAX_RUNNING_ROWS = 10_000;
 const MAX_DEAD_LETTERS = 500;
+const MAX_TOP = 1_000;
 /** In one call; the body has a limit too. */
 const MAX_REQUEUED = 250;
 /** Of a payload in a list; one by its id comes whole. */
@@ -93,6 +95,32 @@ export function addApi(app: FastifyInstance, { feed, observer, hub, token }: Api
       throw new Refused(503, 'STORE_UNAVAILABLE', `The store cannot answer: ${messageOf(thrown)}`);
     });
     return reply.type('application/x-ndjson').send(body);
+  });
+
+  app.get('/api/v1/top', async (request) => {
+    const reader = new ParameterReader(request.query);
+    const stream = reader.stream(feed.streams, true);
+    const window = reader.window(stream, true);
+    const by = reader.text('by', 200) ?? reader.refuse('by', '', 'the name of a tag') ?? '';
+    const tags = reader.series();
+    const metric = reader.metric(stream) ?? stream?.metrics[0];
+    const limit = reader.integer('limit', 10, 1, MAX_TOP);
+    const given = reader.time('from', -1);
+    const toMs = reader.time('to', MAX_TIME_MS);
+    check(reader.bad());
+    const query = { stream: stream!.name, window: window!, toMs, ...optional({ tags, metric }) };
+    try {
+      const newest = async () => {
+        for await (const row of feed.rows({ ...query, fromMs: 0, limit: 1 })) return row.startMs;
+        return 0;
+      };
+      const fromMs = given >= 0 ? given : await newest();
+      const top = await topOf(feed.rows({ ...query, fromMs }), by, limit);
+      if (top) return { stream: query.stream, window, by, fromMs, ...top };
+    } catch (thrown) {
+      throw new Refused(503, 'STORE_UNAVAILABLE', `The store cannot answer: ${messageOf(thrown)}`);
+    }
+    throw new Refused(422, 'TOO_MANY', `${by} has more than ${MAX_TOP_VALUES} values in this range; ask for less.`);
   });
 
   app.get('/api/v1/running', async (request, reply) => {
