@@ -13,6 +13,7 @@ import {
   map,
   optionalDuration,
   optionalFlag,
+  optionalNumber,
   optionalSection,
   optionalSize,
   optionalText,
@@ -39,6 +40,7 @@ const FIELD = {
 };
 const FILE = { expected: 'the path of a file' };
 const MAX_LIST = 256;
+const DERIVED_NAME = '^[A-Za-z_][A-Za-z0-9_]{0,63}$';
 
 /** A text without default: required in a section, or an entry of a list. */
 const entry = (sentence: string, rules: TextRules = {}) => required(optionalText(sentence, rules), '');
@@ -296,6 +298,24 @@ const stream = section('A named kind of reading.', {
     ),
     unknown: choice('What becomes of a device that the registry does not list.', ['accept', 'refuse'], 'accept'),
   }),
+  derive: map(
+    'Metrics computed from others after scaling, such as { power: voltage * current }.',
+    entry('An expression.', { expected: 'an expression such as (inlet + outlet) / 2', maxLength: 500 }),
+    { keyPattern: DERIVED_NAME, max: 64, expected: 'expressions by the name of a new metric' },
+  ),
+  range: map(
+    'Values that metrics may have, after scaling and deriving.',
+    section('A range; at least one of min and max.', {
+      min: optionalNumber('Least value.'),
+      max: optionalNumber('Largest value.'),
+      outside: choice(
+        'What becomes of a value outside: the reading is refused, or goes on without it.',
+        ['refuse', 'drop'],
+        'refuse',
+      ),
+    }),
+    { keyPattern: '^.+$', max: MAX_LIST, expected: 'ranges by metric, such as { temperature: { min: -40, max: 85 } }' },
+  ),
   windows: list('Sizes of the windows.', window, ['10s', '1m', '15m', '1h'], {
     min: 1,
     max: 16,

@@ -111,6 +111,11 @@ export function requiredInteger(sentence: string, range: Range): Setting<number>
   return required(absentIsNull(integerLeaf(sentence, range)), 0);
 }
 
+/** Any finite number. */
+export function optionalNumber(sentence: string): Setting<number | null> {
+  return absentIsNull({ sentence, expected: 'a number', schema: { type: 'number' }, convert: Number });
+}
+
 export function flag(sentence: string, fallback: boolean): Setting<boolean> {
   return leaf(flagLeaf(sentence), fallback);
 }

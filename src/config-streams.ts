@@ -6,7 +6,8 @@
 import { join } from './config-document.ts';
 import { nearestName, type Report, show } from './config-report.ts';
 import type { StreamSettings } from './config-schema.ts';
-import { makeWindow, parseTemplate, type Stream, type TopicTemplate, type WindowSize } from './stream.ts';
+import { parseExpression } from './expression.ts';
+import { makeWindow, parseTemplate, type Range, type Stream, type TopicTemplate, type WindowSize } from './stream.ts';
 import { formatDuration } from './units.ts';
 
 export type StreamsSettings = Readonly<Record<string, StreamSettings>>;
@@ -50,6 +51,8 @@ function buildStream(name: string, settings: StreamSettings, at: string, context
   checkNames(identity, 'field', place('identity'), report);
   const key = readKey(settings, topic, at, report);
   checkEnrichment(settings, topic, place('enrich'), report);
+  const derive = checkDerived(settings, place('derive'), report);
+  const range = readRanges(settings, place('range'), report);
   if (metrics.length === 0 && !report.isWritten(place('metrics'))) {
     const message = 'has no metrics, so its windows only count events';
     report.warn(at, { message, atKey: true, wayOut: 'list them, or write metrics: [] if that is meant' });
@@ -70,7 +73,9 @@ function buildStream(name: string, settings: StreamSettings, at: string, context
     time,
     sequence,
     tags,
-    metrics,
+    metrics: [...metrics, ...Object.keys(derive)],
+    ...(Object.keys(derive).length > 0 ? { derive } : undefined),
+    ...(Object.keys(range).length > 0 ? { range } : undefined),
     enrich: enrich && { ...enrich, registry: fileAt(place('enrich', 'registry'), enrich.registry) },
     windows: readWindows(settings.windows, place('windows'), report),
     retain,
@@ -201,6 +206,60 @@ function checkEnrichment(
       involved: [join(streamAt, 'metrics')],
     });
   }
+}
+
+/** A derived metric sees those of the payload and those derived before it. */
+function checkDerived(
+  { derive, metrics }: StreamSettings,
+  at: string,
+  report: Report,
+): Readonly<Record<string, string>> {
+  const known = [...metrics];
+  for (const [name, text] of Object.entries(derive)) {
+    const placeAt = join(at, name);
+    const expression = parseExpression(text);
+    if (known.includes(name)) {
+      report.mistake(placeAt, { message: `${show(name)} is already one of the metrics`, value: name, atKey: true });
+    }
+    if (typeof expression === 'string')
+      report.mistake(placeAt, { message: `${show(text)}: ${expression}`, value: text });
+    else {
+      for (const needed of expression.names.filter((one) => !known.includes(one))) {
+        report.mistake(placeAt, {
+          message: `${show(needed)} is not one of the metrics`,
+          value: needed,
+          expected: `one of ${known.join(', ')}`,
+          nearest: nearestName(needed, known),
+          involved: [join(at.slice(0, at.lastIndexOf('/')), 'metrics')],
+        });
+      }
+    }
+    known.push(name);
+  }
+  return derive;
+}
+
+function readRanges({ range, metrics, derive }: StreamSettings, at: string, report: Report): Record<string, Range> {
+  const known = [...metrics, ...Object.keys(derive)];
+  const ranges: Record<string, Range> = {};
+  for (const [name, { min, max, outside }] of Object.entries(range)) {
+    const placeAt = join(at, name);
+    if (!known.includes(name)) {
+      const nearest = nearestName(name, known);
+      report.mistake(placeAt, {
+        message: `${show(name)} is not one of the metrics`,
+        value: name,
+        nearest,
+        atKey: true,
+      });
+    } else if (min === null && max === null) {
+      report.mistake(placeAt, { message: 'has neither min nor max', wayOut: 'add min: or max:' });
+    } else if (min !== null && max !== null && min > max) {
+      report.mistake(join(placeAt, 'min'), { message: `${min} is above max, ${max}`, value: String(min) });
+    }
+    ranges[name] = { min: min ?? Number.NEGATIVE_INFINITY, max: max ?? Number.POSITIVE_INFINITY, outside };
+  }
+  return ranges;
 }
 
 /** Ascending; the smallest is the base pane, and all others are merged from it. */

@@ -45,10 +45,22 @@ export interface Stream {
   /** Payload fields that are aggregated; empty = the windows count events. Dots reach into objects: `env.temperature`. */
   readonly metrics: readonly string[];
   readonly enrich: Enrichment | null;
+  /** Metric -> expression (expression.ts) over the metrics before it; these metrics are the last ones of `metrics`. */
+  readonly derive?: Readonly<Record<string, string>>;
+  /** Metric -> the values that it may have, after scaling. */
+  readonly range?: Readonly<Record<string, Range>>;
   /** Ascending by size. The first is the base pane; all others are multiples of it. */
   readonly windows: readonly WindowSize[];
   /** Accepted readings are also retained, so that a local MQTT subscriber gets the last one at once. */
   readonly retain: boolean;
+}
+
+export interface Range {
+  /** -Infinity, Infinity: no limit on that side. */
+  readonly min: number;
+  readonly max: number;
+  /** A value outside: the reading is refused, or goes on without it. */
+  readonly outside: 'refuse' | 'drop';
 }
 
 export interface WindowSize {

@@ -308,6 +308,33 @@ const BROKEN: Record<string, { text: string; lines: string[] }> = {
       '2:101: streams.s.enrich.scale.y: "y" is not one of the metrics; did you mean "x"?',
     ],
   },
+  'derived values and ranges that cannot be': {
+    text: stream('derive: { y: x * z, w: "x +", x: "1" }, range: { q: { min: 1 }, x: {}, y: { min: 2, max: 1 } }'),
+    lines: [
+      '2:66: streams.s.derive.y: "z" is not one of the metrics; expected one of x; did you mean "x"?',
+      '2:76: streams.s.derive.w: "x +": it ends where a number, a metric or ( is expected',
+      '2:83: streams.s.derive.x: "x" is already one of the metrics',
+      '2:102: streams.s.range.q: "q" is not one of the metrics; did you mean "x"?',
+      '2:120: streams.s.range.x: has neither min nor max; add min: or max:',
+      '2:134: streams.s.range.y.min: 2 is above max, 1',
+    ],
+  },
+  'a precision without line protocol, and a Sparkplug topic that is none': {
+    text:
+      stream('precision: ms').replace('\n', '\n') +
+      '  t: { topic: "a/{device}", format: sparkplug-b, time: timestamp, metrics: [x] }\n',
+    lines: [
+      '2:53: streams.s.precision: is the unit of the timestamps of line-protocol, and the format is json',
+      '3:15: streams.t.topic: "a/{device}" is not a topic of Sparkplug B; write spBv1.0/{group}/+/{node}/{device} for devices, spBv1.0/{group}/+/{node} for nodes',
+    ],
+  },
+  'an ingest port open to the network, and the port of another': {
+    text: `ingest: { port: 1883, host: 0.0.0.0 }\n${stream('')}`,
+    lines: [
+      '1:17: ingest.port: the port 1883 is already that of mqtt.listeners[0]',
+      '1:29: ingest.host: "0.0.0.0" is reached from the network, and anyone may send; set mqtt.auth.users, or host: 127.0.0.1, or say mqtt.auth.anonymous: true',
+    ],
+  },
   'a payload format that there is not': {
     text: stream('format: xml'),
     lines: [

@@ -1,6 +1,6 @@
 /**
  * From a message to readings, or to a refusal with its reason. The whole of inspection, in this order: topic, bytes and
- * format, schema, time, tags and registry, key, metrics, sequence, identity, number of series. The first check that fails
+ * format, schema, time, tags and registry, key, metrics and what is made of them, sequence, identity, number of series. The first check that fails
  * is the reason. `inspect` never throws on any input, does no I/O, and reads no clock: the same messages in the same
  * order give the same answers, byte for byte. A batch (an array of objects) is checked as a whole: all or nothing; a
  * schema applies to each element.
@@ -143,6 +143,8 @@ class StreamInspector implements Inspector {
     if (key instanceof Problem) return key;
     const values = readMetrics(plan.metrics, document, tagged.factors);
     if (values instanceof Problem) return values;
+    const unfit = plan.transform === null ? null : plan.transform(values);
+    if (unfit) return unfit;
     const sequence = plan.sequence === null ? undefined : readSequence(plan.sequence, document);
     if (sequence instanceof Problem) return sequence;
     const identity =

@@ -8,8 +8,8 @@ import type { Document } from './decode/document.ts';
 import { type Field, readField } from './field.ts';
 import { Problem, show } from './refusal.ts';
 
-const LARGEST = 1e150;
-const LEAST = 1e-140;
+export const LARGEST = 1e150;
+export const LEAST = 1e-140;
 
 export function readMetrics(
   metrics: readonly Field[],
@@ -41,7 +41,7 @@ export function readMetrics(
   return values;
 }
 
-function inRange(value: number): boolean {
+export function inRange(value: number): boolean {
   const size = Math.abs(value);
   return size <= LARGEST && (size >= LEAST || size === 0);
 }

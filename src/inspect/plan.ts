@@ -17,6 +17,7 @@ import { decodeSenml } from './decode/senml.ts';
 import { sparkplugDecoder } from './decode/sparkplug.ts';
 import { type Field, parseField } from './field.ts';
 import type { Registry } from './registry.ts';
+import { makeTransform, type Transform } from './transform.ts';
 import type { SchemaCheck } from './validate.ts';
 
 /** What the streams' files hold, read and checked. Keys are stream names; a stream without one has no entry. */
@@ -48,7 +49,9 @@ export interface Plan {
   readonly identity: readonly Origin[];
   readonly time: Field | null;
   readonly sequence: Field | null;
+  /** Those that are in payloads. */
   readonly metrics: readonly Field[];
+  readonly transform: Transform | null;
 }
 
 const DECODERS: Readonly<Record<PayloadFormat, (stream: Stream, births: BirthMemory) => Decoder>> = {
@@ -92,6 +95,7 @@ export function makePlan(stream: Stream, assets: Assets, births: BirthMemory): P
     identity: stream.identity.map(origin),
     time: stream.time === null ? null : parseField(stream.time),
     sequence: stream.sequence === null ? null : parseField(stream.sequence),
-    metrics: stream.metrics.map(parseField),
+    metrics: stream.metrics.filter((metric) => !Object.hasOwn(stream.derive ?? {}, metric)).map(parseField),
+    transform: makeTransform(stream),
   };
 }
