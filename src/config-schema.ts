@@ -287,6 +287,7 @@ const stream = section('A named kind of reading.', {
   ),
   tags: fields('Payload fields that become tags, beside the captures of the topic.'),
   metrics: fields('Payload fields that are aggregated; [] = the windows count events.'),
+  distinct: fields('Fields or tags whose different values are counted in every window, such as [userid].'),
   enrich: optionalSection('Tags and factors from a device registry.', {
     registry: entry('CSV file with a header line.', FILE),
     by: text('Tag of the reading, and column of the registry, that are compared.', 'device', FIELD),

@@ -7,7 +7,15 @@ import { join } from './config-document.ts';
 import { nearestName, type Report, show } from './config-report.ts';
 import type { StreamSettings } from './config-schema.ts';
 import { parseExpression } from './expression.ts';
-import { makeWindow, parseTemplate, type Range, type Stream, type TopicTemplate, type WindowSize } from './stream.ts';
+import {
+  distinctMetric,
+  makeWindow,
+  parseTemplate,
+  type Range,
+  type Stream,
+  type TopicTemplate,
+  type WindowSize,
+} from './stream.ts';
 import { formatDuration } from './units.ts';
 
 export type StreamsSettings = Readonly<Record<string, StreamSettings>>;
@@ -38,7 +46,7 @@ export function buildStreams(settings: StreamsSettings, context: StreamContext):
 
 function buildStream(name: string, settings: StreamSettings, at: string, context: StreamContext): Stream {
   const { report, fileAt } = context;
-  const { schema, identity, time, sequence, tags, metrics, enrich, format, retain, compression } = settings;
+  const { schema, identity, time, sequence, tags, metrics, enrich, format, retain, compression, distinct } = settings;
   const place = (...keys: (string | number)[]) => keys.reduce<string>(join, at);
   if (name.endsWith(LIVE_SUFFIX)) {
     const message = `a name that ends in ${LIVE_SUFFIX} is kept for running values`;
@@ -49,6 +57,8 @@ function buildStream(name: string, settings: StreamSettings, at: string, context
   checkTags(settings, topic, at, report);
   checkNames(metrics, 'metric', place('metrics'), report);
   checkNames(identity, 'field', place('identity'), report);
+  checkNames(distinct, 'field', place('distinct'), report);
+  checkDistinct(settings, place('distinct'), report);
   const key = readKey(settings, topic, at, report);
   checkEnrichment(settings, topic, place('enrich'), report);
   const derive = checkDerived(settings, place('derive'), report);
@@ -74,6 +84,7 @@ function buildStream(name: string, settings: StreamSettings, at: string, context
     sequence,
     tags,
     metrics: [...metrics, ...Object.keys(derive)],
+    ...(distinct.length > 0 ? { distinct } : undefined),
     ...(Object.keys(derive).length > 0 ? { derive } : undefined),
     ...(Object.keys(range).length > 0 ? { range } : undefined),
     enrich: enrich && { ...enrich, registry: fileAt(place('enrich', 'registry'), enrich.registry) },
@@ -206,6 +217,20 @@ function checkEnrichment(
       involved: [join(streamAt, 'metrics')],
     });
   }
+}
+
+/** Their rows need a name that no metric has. */
+function checkDistinct({ distinct, metrics, derive }: StreamSettings, at: string, report: Report): void {
+  distinct.forEach((field, i) => {
+    const metric = distinctMetric(field);
+    if (!metrics.includes(metric) && !Object.hasOwn(derive, metric)) return;
+    const message = `its rows would have the metric ${metric}, which is one already`;
+    report.mistake(join(at, i), {
+      message,
+      value: field,
+      involved: [join(at.slice(0, at.lastIndexOf('/')), 'metrics')],
+    });
+  });
 }
 
 /** A derived metric sees those of the payload and those derived before it. */

@@ -19,6 +19,8 @@ export interface Reading {
   readonly sequence?: number;
   /** What makes two messages the same event, where the stream names fields for it; otherwise series + time. */
   readonly identity?: string;
+  /** Name and text of each value whose different ones are counted, where the stream names some: [name, text, name, text]. */
+  readonly distinct?: readonly string[];
   /** The payload as JSON text: exactly the device's bytes if it was JSON, otherwise what was understood of it. */
   readonly payload?: string;
 }
@@ -95,13 +97,14 @@ function escapePart(text: string): string {
 
 /**
  * The value of a `reading` record, compact JSON, the form that every reader of `telemetry.readings` sees:
- * `{"stream":"environment","time":1700000000000,"tags":{…},"values":{…},"sequence":7,"identity":"…","payload":{…}}`
- * `sequence`, `identity` and `payload` only where there is one; `payload` is the device's JSON, byte for byte.
+ * `{"stream":"environment","time":1700000000000,"tags":{…},"values":{…},"sequence":7,"identity":"…","distinct":[…],"payload":{…}}`
+ * `sequence`, `identity`, `distinct` and `payload` only where there is one; `payload` is the device's JSON, byte for byte.
  */
 export function encodeReading(reading: Reading): string {
   let text = `{"stream":${JSON.stringify(reading.stream)},"time":${reading.timeMs},"tags":${JSON.stringify(reading.tags)},"values":${JSON.stringify(reading.values)}`;
   if (reading.sequence !== undefined) text += `,"sequence":${reading.sequence}`;
   if (reading.identity !== undefined) text += `,"identity":${JSON.stringify(reading.identity)}`;
+  if (reading.distinct !== undefined) text += `,"distinct":${JSON.stringify(reading.distinct)}`;
   if (reading.payload !== undefined) text += `,"payload":${reading.payload}`;
   return `${text}}`;
 }
@@ -114,7 +117,7 @@ export function decodeReading(value: string): Omit<Reading, 'key' | 'payload'> |
   } catch {
     return null;
   }
-  const { stream, time, tags, values, sequence, identity } = parsed ?? {};
+  const { stream, time, tags, values, sequence, identity, distinct } = parsed ?? {};
   if (typeof stream !== 'string' || !Number.isSafeInteger(time)) return null;
   if (typeof tags !== 'object' || tags === null || typeof values !== 'object' || values === null) return null;
   return {
@@ -124,6 +127,7 @@ export function decodeReading(value: string): Omit<Reading, 'key' | 'payload'> |
     values: values as Record<string, number>,
     ...(typeof sequence === 'number' ? { sequence } : undefined),
     ...(typeof identity === 'string' ? { identity } : undefined),
+    ...(Array.isArray(distinct) ? { distinct } : undefined),
   };
 }
 

@@ -44,6 +44,8 @@ export interface Stream {
   readonly tags: readonly string[];
   /** Payload fields that are aggregated; empty = the windows count events. Dots reach into objects: `env.temperature`. */
   readonly metrics: readonly string[];
+  /** Fields and tags whose different values are counted in every window. Each gives rows of its own: `distinctMetric`. */
+  readonly distinct?: readonly string[];
   readonly enrich: Enrichment | null;
   /** Metric -> expression (expression.ts) over the metrics before it; these metrics are the last ones of `metrics`. */
   readonly derive?: Readonly<Record<string, string>>;
@@ -53,6 +55,16 @@ export interface Stream {
   readonly windows: readonly WindowSize[];
   /** Accepted readings are also retained, so that a local MQTT subscriber gets the last one at once. */
   readonly retain: boolean;
+}
+
+/** The metric of the rows whose `count` is the number of different values of a field. */
+export function distinctMetric(field: string): string {
+  return `distinct_${field}`;
+}
+
+/** The metrics that rows of the stream may have; a stream without metrics also has rows with the metric ''. */
+export function rowMetrics({ metrics, distinct = [] }: Stream): string[] {
+  return [...metrics, ...distinct.map(distinctMetric)];
 }
 
 export interface Range {

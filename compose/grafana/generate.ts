@@ -378,7 +378,8 @@ function pipeline(): Dashboard {
 
 /** Of the sample in compose/samples/clickstream: a stream without metrics, whose rows are counts by page and action. */
 function clickstream(): Dashboard {
-  const clicks = '"app" =~ /^$app$/ AND $timeFilter';
+  // Rows that count events have no metric.
+  const clicks = `"metric" = '' AND "app" =~ /^$app$/ AND $timeFilter`;
   return dashboard('clickstream', 'Millrace: user activity', 'Clicks by page and action, of the clickstream sample.')
     .variables([sourceVariable(), queryVariable('app', 'App', 'SHOW TAG VALUES FROM "clicks" WITH KEY = "app"', true)])
     .withPanel(stat('Events', `SELECT sum("count") FROM "clicks" WHERE ${clicks}`, 'Each counted once.'))
@@ -418,6 +419,14 @@ function clickstream(): Dashboard {
         '$tag_action',
         'One line per action.',
       ),
+    )
+    .withPanel(
+      series(
+        'Users by page and action',
+        `SELECT "count" FROM "clicks" WHERE "metric" = 'distinct_userid' AND "app" =~ /^$app$/ AND $timeFilter GROUP BY "page", "action"`,
+        '$tag_page $tag_action',
+        'Different users in each window: exact up to 1,000, above within 1.6 % (standard error).',
+      ).span(24),
     )
     .withPanel(
       new TablePanel()

@@ -16,6 +16,7 @@ import type { Inspection, Message, Reading } from '../reading.ts';
 import { matchTopic, type Stream } from '../stream.ts';
 import { BirthMemory } from './births.ts';
 import type { DecodeLimits, Document } from './decode/document.ts';
+import { readDistinct } from './distinct.ts';
 import { checkCaptures, type Tagging, tagReading } from './enrich.ts';
 import { type Field, readField } from './field.ts';
 import { readIdentity } from './identity.ts';
@@ -151,7 +152,10 @@ class StreamInspector implements Inspector {
       plan.identity.length === 0 ? undefined : readIdentity(plan.identity, document, tagged.tags, identityBytes);
     if (identity instanceof Problem) return identity;
     const { tags } = tagged;
-    const reading = { stream: stream.name, key, timeMs, tags, values, sequence, identity, payload: text };
+    const distinct =
+      plan.distinct.length === 0 ? undefined : readDistinct(plan.distinct, document, tags, identityBytes);
+    if (distinct instanceof Problem) return distinct;
+    const reading = { stream: stream.name, key, timeMs, tags, values, sequence, identity, distinct, payload: text };
     return { reading, tagging: tagged };
   }
 

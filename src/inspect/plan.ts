@@ -15,6 +15,7 @@ import { decodeLorawan } from './decode/lorawan.ts';
 import { decodeMsgpack } from './decode/msgpack.ts';
 import { decodeSenml } from './decode/senml.ts';
 import { sparkplugDecoder } from './decode/sparkplug.ts';
+import type { Counted } from './distinct.ts';
 import { type Field, parseField } from './field.ts';
 import type { Registry } from './registry.ts';
 import { makeTransform, type Transform } from './transform.ts';
@@ -47,6 +48,7 @@ export interface Plan {
   readonly tagsByTopic: boolean;
   readonly key: Origin;
   readonly identity: readonly Origin[];
+  readonly distinct: readonly Counted[];
   readonly time: Field | null;
   readonly sequence: Field | null;
   /** Those that are in payloads. */
@@ -93,6 +95,7 @@ export function makePlan(stream: Stream, assets: Assets, births: BirthMemory): P
     tagsByTopic: stream.tags.length === 0,
     key: origin(stream.key),
     identity: stream.identity.map(origin),
+    distinct: (stream.distinct ?? []).map((name) => ({ name, origin: origin(name) })),
     time: stream.time === null ? null : parseField(stream.time),
     sequence: stream.sequence === null ? null : parseField(stream.sequence),
     metrics: stream.metrics.filter((metric) => !Object.hasOwn(stream.derive ?? {}, metric)).map(parseField),

@@ -9,7 +9,7 @@
  * F        every window with end <= F is durable; it is never emitted again.
  * P        the read position; what was late below it is in the late log already.
  * S        windows of the streams marked `!` are complete only if they start after S (truncated history; see engine.ts).
- * streams  one hash a stream, joined by `,`: its name, metrics and windows, grace and disorder. A stream whose hash is not
+ * streams  one hash a stream, joined by `,`: its name, metrics, distinct fields and windows, grace and disorder. A stream whose hash is not
  *          among them is new or was changed: below L it was not read, or not by today's rules.
  *
  * About 80 characters for one stream; MAX_STREAMS of them fit into the 4,096 that Kafka allows.
@@ -67,7 +67,8 @@ export function decodeCheckpoint(checkpoint: Checkpoint): Progress | null {
 /** Equal for two configurations of a stream if and only if (but for chance) they give equal rows for equal logs. */
 export function streamHash(stream: Stream, admission: { graceMs: number; disorderMs: number }): string {
   const windows = stream.windows.map((window) => `${window.sizeMs}/${window.everyMs}`);
-  const rules = [RULES, stream.name, stream.metrics, windows, admission.graceMs, admission.disorderMs];
+  const counted = stream.distinct?.length ? [stream.distinct] : [];
+  const rules = [RULES, stream.name, stream.metrics, windows, admission.graceMs, admission.disorderMs, ...counted];
   return createHash('sha256').update(JSON.stringify(rules)).digest('base64url').slice(0, HASH_CHARACTERS);
 }
 

@@ -252,7 +252,7 @@ export class Engine {
     pane: OpenWindow,
     isNew: boolean,
   ): void {
-    const { timeMs, values, identity, sequence } = reading;
+    const { timeMs, values, identity, sequence, distinct } = reading;
     const first =
       identity === undefined ? cell.remember(timeMs - pane.startMs, fingerprint) : pane.remember(identity, fingerprint);
     if (first !== null) {
@@ -263,6 +263,8 @@ export class Engine {
     }
     if (sequence !== undefined) cell.addSequence(sequence);
     cell.add(timeMs, values, state.stream.metrics);
+    const { distinct: fields } = state.stream;
+    if (distinct !== undefined && fields !== undefined) cell.addDistinct(distinct, fields);
     if (isNew) state.stats.counted++;
   }
 
@@ -288,11 +290,12 @@ export class Engine {
     }
     const emitted = level.label !== null && endMs > this.#start.emittedToMs && startMs > state.completeAfterMs;
     if (!emitted && parents.length === 0) return null;
-    const { name: stream, metrics } = state.stream;
+    const { name: stream, metrics, distinct = [] } = state.stream;
     const watermarkBeforeMs = this.#watermarkMs;
     const window = new OpenWindow({
       stream,
       metrics,
+      distinct,
       level,
       startMs,
       endMs,

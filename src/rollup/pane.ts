@@ -6,7 +6,9 @@
  * or of one named identity, fall into the same pane, and the first offset wins.
  */
 import type { Row } from '../row.ts';
+import { distinctMetric } from '../stream.ts';
 import { Aggregate } from './aggregate.ts';
+import { Distinct } from './distinct.ts';
 import type { Level } from './window.ts';
 
 /** One set of tags of one stream, as long as any open window has a cell for it. */
@@ -36,6 +38,8 @@ export class Cell {
   sequences = 0;
   minSequence = Number.POSITIVE_INFINITY;
   maxSequence = Number.NEGATIVE_INFINITY;
+  /** By field; null = none yet. */
+  #distinct: Map<string, Distinct> | null = null;
   /** Base pane only: the event times so far, ascending, as distances from the pane's start; and what came with each. */
   #times: number[] = [];
   #fingerprints: number[] = [];
@@ -116,6 +120,26 @@ export class Cell {
     if (sequence > this.maxSequence) this.maxSequence = sequence;
   }
 
+  /** `pairs`: name and text of each value, as in the record. Fields that the stream does not count are passed over. */
+  addDistinct(pairs: readonly unknown[], fields: readonly string[]): void {
+    for (let i = 0; i + 1 < pairs.length; i += 2) {
+      const [field, value] = [pairs[i], pairs[i + 1]];
+      if (typeof field === 'string' && typeof value === 'string' && fields.includes(field)) {
+        this.#distinctOf(field).add(value);
+      }
+    }
+  }
+
+  #distinctOf(field: string): Distinct {
+    this.#distinct ??= new Map();
+    let distinct = this.#distinct.get(field);
+    if (distinct === undefined) {
+      distinct = new Distinct();
+      this.#distinct.set(field, distinct);
+    }
+    return distinct;
+  }
+
   merge(other: Cell): void {
     other.settle();
     for (let i = 0; i < other.aggregates.length; i++) {
@@ -125,6 +149,7 @@ export class Cell {
       whole.merge(part);
       this.aggregates[i] = whole;
     }
+    for (const [field, distinct] of other.#distinct ?? []) this.#distinctOf(field).merge(distinct);
     this.count += other.count;
     this.duplicates += other.duplicates;
     this.sequences += other.sequences;
@@ -140,8 +165,24 @@ export class Cell {
     return this.sequences === 0 ? 0 : Math.max(0, this.maxSequence - this.minSequence + 1 - this.sequences);
   }
 
-  /** One row for each metric that has a value; a stream without metrics has one row with the count. */
+  /**
+   * One row for each metric that has a value; a stream without metrics has one row with the count. And one for each field
+   * whose different values are counted, with their number as `count`.
+   */
   rows(window: OpenWindow, rows: Row[]): void {
+    this.#metricRows(window, rows);
+    if (this.#distinct === null) return;
+    const { stream, startMs, endMs } = window;
+    const { tags } = this.series;
+    const { duplicates, missing } = this;
+    const same = { stream, window: window.level.label!, startMs, endMs, tags, ...NO_STATISTICS, duplicates, missing };
+    for (const field of window.distinct) {
+      const distinct = this.#distinct.get(field);
+      if (distinct) rows.push({ ...same, metric: distinctMetric(field), count: distinct.count, rev: 0 });
+    }
+  }
+
+  #metricRows(window: OpenWindow, rows: Row[]): void {
     this.settle();
     const { stream, metrics } = window;
     const { duplicates, missing } = this;
@@ -211,6 +252,8 @@ const NO_STATISTICS = {
 export class OpenWindow {
   readonly stream: string;
   readonly metrics: readonly string[];
+  /** Fields whose different values are counted. */
+  readonly distinct: readonly string[];
   readonly level: Level;
   readonly startMs: number;
   readonly endMs: number;
@@ -228,6 +271,7 @@ export class OpenWindow {
   constructor(fields: Omit<OpenWindow, 'cells' | 'cell' | 'cellOfReading' | 'merge' | 'remember'>) {
     this.stream = fields.stream;
     this.metrics = fields.metrics;
+    this.distinct = fields.distinct;
     this.level = fields.level;
     this.startMs = fields.startMs;
     this.endMs = fields.endMs;

@@ -18,6 +18,8 @@ export interface CountableReading {
   readonly values: Readonly<Record<string, unknown>>;
   readonly sequence: number | undefined;
   readonly identity: string | undefined;
+  /** Not checked yet: see `Cell.addDistinct`. */
+  readonly distinct: readonly unknown[] | undefined;
 }
 
 /** The domain of exact sums and sums of squares (exact-sum.ts). */
@@ -68,34 +70,36 @@ function scan(text: string): CountableReading | null {
   if (tail === null) return null;
   const values = parseObject(text.slice(valuesStart, valuesEnd));
   if (values === null) return null;
-  const { sequence, identity } = tail;
-  return { stream, timeMs, tags: text.slice(tagsStart, tagsEnd), values, sequence, identity };
+  const { sequence, identity, distinct } = tail;
+  return { stream, timeMs, tags: text.slice(tagsStart, tagsEnd), values, sequence, identity, distinct };
 }
 
-type Tail = Pick<CountableReading, 'sequence' | 'identity'>;
-const NO_TAIL: Tail = { sequence: undefined, identity: undefined };
+type Tail = Pick<CountableReading, 'sequence' | 'identity' | 'distinct'>;
+const NO_TAIL: Tail = { sequence: undefined, identity: undefined, distinct: undefined };
+const TAILS = [SEQUENCE, ',"identity":"', ',"distinct":['];
 
 /** What stands between the values and the payload, or the end. */
 function tailOf(text: string, at: number): Tail | null {
   if (text.startsWith(PAYLOAD, at)) return NO_TAIL;
   if (text.charCodeAt(at) === CLOSE) return at === text.length - 1 ? NO_TAIL : null;
-  if (!text.startsWith(SEQUENCE, at) && !text.startsWith(',"identity":"', at)) return null;
+  if (!TAILS.some((mark) => text.startsWith(mark, at))) return null;
   const end = text.indexOf(PAYLOAD, at);
   const parsed = parseObject(`{${text.slice(at + 1, end < 0 ? text.length - 1 : end)}}`);
   if (parsed === null) return null;
-  const { sequence, identity, ...rest } = parsed;
+  const { sequence, identity, distinct, ...rest } = parsed;
   for (const _ in rest) return null;
   return {
     sequence: typeof sequence === 'number' ? sequence : undefined,
     identity: typeof identity === 'string' ? identity : undefined,
+    distinct: Array.isArray(distinct) ? distinct : undefined,
   };
 }
 
 function parse(text: string): CountableReading | null {
   const reading = decodeReading(text);
   if (reading === null || !(Math.abs(reading.timeMs) <= LARGEST_TIME_MS)) return null;
-  const { stream, timeMs, tags, values, sequence, identity } = reading;
-  return { stream, timeMs, tags: JSON.stringify(tags), values, sequence, identity };
+  const { stream, timeMs, tags, values, sequence, identity, distinct } = reading;
+  return { stream, timeMs, tags: JSON.stringify(tags), values, sequence, identity, distinct };
 }
 
 function parseObject(text: string): Record<string, unknown> | null {

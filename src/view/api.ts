@@ -115,7 +115,7 @@ export function addApi(app: FastifyInstance, { feed, observer, hub, token }: Api
         return 0;
       };
       const fromMs = given >= 0 ? given : await newest();
-      const top = await topOf(feed.rows({ ...query, fromMs }), by, limit);
+      const top = await topOf(feed.rows({ ...query, fromMs }), metric ?? '', by, limit);
       if (top) return { stream: query.stream, window, by, fromMs, ...top };
     } catch (thrown) {
       throw new Refused(503, 'STORE_UNAVAILABLE', `The store cannot answer: ${messageOf(thrown)}`);
@@ -276,6 +276,7 @@ function describe(stream: Stream): object {
     format: stream.format,
     key: stream.key,
     metrics: stream.metrics,
+    distinct: stream.distinct ?? [],
     windows: stream.windows,
     hasSchema: stream.schema !== null,
     hasSequence: stream.sequence !== null,

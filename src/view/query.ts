@@ -3,7 +3,7 @@
  * field, the value and what is expected. The first one becomes a 400.
  */
 import type { RowQuery } from '../row.ts';
-import type { Stream } from '../stream.ts';
+import { rowMetrics, type Stream } from '../stream.ts';
 
 export interface BadParameter {
   readonly field: string;
@@ -81,9 +81,9 @@ export class ParameterReader {
 
   metric(stream: Stream | undefined): string | undefined {
     const text = this.text('metric');
-    if (text === undefined || !stream || stream.metrics.includes(text)) return text;
-    const expected =
-      stream.metrics.length > 0 ? `one of ${stream.metrics.join(', ')}` : 'absent: the stream counts events';
+    const known = stream ? rowMetrics(stream) : [];
+    if (text === undefined || !stream || known.includes(text)) return text;
+    const expected = known.length > 0 ? `one of ${known.join(', ')}` : 'absent: the stream counts events';
     return this.refuse('metric', text, expected);
   }
 

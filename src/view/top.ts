@@ -16,13 +16,16 @@ export interface Top {
 /** More values than this in one answer are refused: nobody asked for the tail, and it has to be held in memory. */
 export const MAX_TOP_VALUES = 100_000;
 
-/** Null: more than MAX_TOP_VALUES. A stream's metrics all count the same readings: the rows are of one of them. */
-export async function topOf(rows: AsyncIterable<Row>, by: string, limit: number): Promise<Top | null> {
+/**
+ * Null: more than MAX_TOP_VALUES. Rows of other metrics are passed over; '' = those that count the events of a stream without
+ * metrics.
+ */
+export async function topOf(rows: AsyncIterable<Row>, metric: string, by: string, limit: number): Promise<Top | null> {
   const counts = new Map<string, number>();
   let count = 0;
   for await (const row of rows) {
     const value = row.tags[by];
-    if (value === undefined) continue;
+    if (value === undefined || row.metric !== metric) continue;
     counts.set(value, (counts.get(value) ?? 0) + row.count);
     count += row.count;
     if (counts.size > MAX_TOP_VALUES) return null;

@@ -24,6 +24,7 @@ const SAMPLE = fileURLToPath(new URL('../../compose/samples/clickstream/', impor
 const MAIN = fileURLToPath(new URL('../../dist/src/main.js', import.meta.url));
 
 interface Row {
+  readonly metric: string;
   readonly tags: { readonly app: string; readonly page: string; readonly action: string };
   readonly count: number;
   readonly duplicates: number;
@@ -133,13 +134,14 @@ describe('The clickstream sample', function () {
     };
     assert.deepEqual([accepted, refused.map(({ index, code }) => [index, code])], [3, [[2, 'schema']]]);
 
-    const rows = async (): Promise<Row[]> => {
+    const allRows = async (): Promise<Row[]> => {
       const text = await (await fetch(`${http}/api/v1/rows?stream=clicks&window=10s`)).text();
       return text
         .split('\n')
         .filter(Boolean)
         .map((line) => JSON.parse(line) as Row);
     };
+    const rows = async () => (await allRows()).filter(({ metric }) => metric === '');
     const total = (found: readonly Row[]) => found.reduce((sum, { count }) => sum + count, 0);
     await until(async () => total(await rows()) >= 8, 30_000, 'all windows are closed');
     const counts: Record<string, number> = {};
@@ -153,6 +155,12 @@ describe('The clickstream sample', function () {
       1,
     );
 
+    const visitors = (await allRows()).filter(
+      ({ metric, tags }) => metric === 'distinct_userid' && tags.page === '/cart',
+    );
+    assert.ok(visitors.length > 0 && visitors.length <= 3);
+    // The page's user, u1 and u2: each once in its window.
+    assert.ok(total(visitors) >= 3 || visitors.some(({ count }) => count > 1));
     const top = (await (
       await fetch(`${http}/api/v1/top?stream=clicks&window=10s&by=page&from=0&limit=2`)
     ).json()) as Record<string, unknown>;

@@ -20,6 +20,7 @@ const reading: fc.Arbitrary<Reading> = fc.record(
     values: fc.dictionary(text, value),
     sequence: fc.nat(),
     identity: text,
+    distinct: fc.array(text, { maxLength: 6 }),
     payload: fc.json(),
   },
   { requiredKeys: ['stream', 'key', 'timeMs', 'tags', 'values'] },
@@ -27,7 +28,7 @@ const reading: fc.Arbitrary<Reading> = fc.record(
 
 function viaDecode(value: string) {
   const decoded = decodeReading(value)!;
-  return { ...decoded, sequence: decoded.sequence, identity: decoded.identity };
+  return { ...decoded, sequence: decoded.sequence, identity: decoded.identity, distinct: decoded.distinct };
 }
 
 function viaScan(value: string) {
@@ -55,6 +56,7 @@ describe('a record as the engine reads it', () => {
       values: { v: 1 },
       sequence: undefined,
       identity: undefined,
+      distinct: undefined,
     });
   });
 
