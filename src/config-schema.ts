@@ -317,6 +317,19 @@ const stream = section('A named kind of reading.', {
     }),
     { keyPattern: '^.+$', max: MAX_LIST, expected: 'ranges by metric, such as { temperature: { min: -40, max: 85 } }' },
   ),
+  rate: map(
+    'How fast metrics may change, by event time, in each series by itself.',
+    section('A rate.', {
+      max: required(optionalNumber('Largest change, either way.'), 0),
+      per: duration('In this time.', '1m', '1ms', '366d'),
+      beyond: choice(
+        'What becomes of a value that changed faster: the reading is refused, or goes on without it.',
+        ['refuse', 'drop'],
+        'refuse',
+      ),
+    }),
+    { keyPattern: '^.+$', max: MAX_LIST, expected: 'rates by metric, such as { temperature: { max: 5, per: 1m } }' },
+  ),
   windows: list('Sizes of the windows.', window, ['10s', '1m', '15m', '1h'], {
     min: 1,
     max: 16,

@@ -6,16 +6,8 @@
 import { join } from './config-document.ts';
 import { nearestName, type Report, show } from './config-report.ts';
 import type { StreamSettings } from './config-schema.ts';
-import { parseExpression } from './expression.ts';
-import {
-  distinctMetric,
-  makeWindow,
-  parseTemplate,
-  type Range,
-  type Stream,
-  type TopicTemplate,
-  type WindowSize,
-} from './stream.ts';
+import { checkDerived, checkDistinct, readRanges, readRates } from './config-values.ts';
+import { makeWindow, parseTemplate, type Stream, type TopicTemplate, type WindowSize } from './stream.ts';
 import { formatDuration } from './units.ts';
 
 export type StreamsSettings = Readonly<Record<string, StreamSettings>>;
@@ -63,6 +55,7 @@ function buildStream(name: string, settings: StreamSettings, at: string, context
   checkEnrichment(settings, topic, place('enrich'), report);
   const derive = checkDerived(settings, place('derive'), report);
   const range = readRanges(settings, place('range'), report);
+  const rate = readRates(settings, place('rate'), report);
   if (metrics.length === 0 && !report.isWritten(place('metrics'))) {
     const message = 'has no metrics, so its windows only count events';
     report.warn(at, { message, atKey: true, wayOut: 'list them, or write metrics: [] if that is meant' });
@@ -87,6 +80,7 @@ function buildStream(name: string, settings: StreamSettings, at: string, context
     ...(distinct.length > 0 ? { distinct } : undefined),
     ...(Object.keys(derive).length > 0 ? { derive } : undefined),
     ...(Object.keys(range).length > 0 ? { range } : undefined),
+    ...(Object.keys(rate).length > 0 ? { rate } : undefined),
     enrich: enrich && { ...enrich, registry: fileAt(place('enrich', 'registry'), enrich.registry) },
     windows: readWindows(settings.windows, place('windows'), report),
     retain,
@@ -217,74 +211,6 @@ function checkEnrichment(
       involved: [join(streamAt, 'metrics')],
     });
   }
-}
-
-/** Their rows need a name that no metric has. */
-function checkDistinct({ distinct, metrics, derive }: StreamSettings, at: string, report: Report): void {
-  distinct.forEach((field, i) => {
-    const metric = distinctMetric(field);
-    if (!metrics.includes(metric) && !Object.hasOwn(derive, metric)) return;
-    const message = `its rows would have the metric ${metric}, which is one already`;
-    report.mistake(join(at, i), {
-      message,
-      value: field,
-      involved: [join(at.slice(0, at.lastIndexOf('/')), 'metrics')],
-    });
-  });
-}
-
-/** A derived metric sees those of the payload and those derived before it. */
-function checkDerived(
-  { derive, metrics }: StreamSettings,
-  at: string,
-  report: Report,
-): Readonly<Record<string, string>> {
-  const known = [...metrics];
-  for (const [name, text] of Object.entries(derive)) {
-    const placeAt = join(at, name);
-    const expression = parseExpression(text);
-    if (known.includes(name)) {
-      report.mistake(placeAt, { message: `${show(name)} is already one of the metrics`, value: name, atKey: true });
-    }
-    if (typeof expression === 'string')
-      report.mistake(placeAt, { message: `${show(text)}: ${expression}`, value: text });
-    else {
-      for (const needed of expression.names.filter((one) => !known.includes(one))) {
-        report.mistake(placeAt, {
-          message: `${show(needed)} is not one of the metrics`,
-          value: needed,
-          expected: `one of ${known.join(', ')}`,
-          nearest: nearestName(needed, known),
-          involved: [join(at.slice(0, at.lastIndexOf('/')), 'metrics')],
-        });
-      }
-    }
-    known.push(name);
-  }
-  return derive;
-}
-
-function readRanges({ range, metrics, derive }: StreamSettings, at: string, report: Report): Record<string, Range> {
-  const known = [...metrics, ...Object.keys(derive)];
-  const ranges: Record<string, Range> = {};
-  for (const [name, { min, max, outside }] of Object.entries(range)) {
-    const placeAt = join(at, name);
-    if (!known.includes(name)) {
-      const nearest = nearestName(name, known);
-      report.mistake(placeAt, {
-        message: `${show(name)} is not one of the metrics`,
-        value: name,
-        nearest,
-        atKey: true,
-      });
-    } else if (min === null && max === null) {
-      report.mistake(placeAt, { message: 'has neither min nor max', wayOut: 'add min: or max:' });
-    } else if (min !== null && max !== null && min > max) {
-      report.mistake(join(placeAt, 'min'), { message: `${min} is above max, ${max}`, value: String(min) });
-    }
-    ranges[name] = { min: min ?? Number.NEGATIVE_INFINITY, max: max ?? Number.POSITIVE_INFINITY, outside };
-  }
-  return ranges;
 }
 
 /** Ascending; the smallest is the base pane, and all others are merged from it. */

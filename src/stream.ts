@@ -51,6 +51,8 @@ export interface Stream {
   readonly derive?: Readonly<Record<string, string>>;
   /** Metric -> the values that it may have, after scaling. */
   readonly range?: Readonly<Record<string, Range>>;
+  /** Metric -> how fast it may change. */
+  readonly rate?: Readonly<Record<string, Rate>>;
   /** Ascending by size. The first is the base pane; all others are multiples of it. */
   readonly windows: readonly WindowSize[];
   /** Accepted readings are also retained, so that a local MQTT subscriber gets the last one at once. */
@@ -73,6 +75,14 @@ export interface Range {
   readonly max: number;
   /** A value outside: the reading is refused, or goes on without it. */
   readonly outside: 'refuse' | 'drop';
+}
+
+export interface Rate {
+  /** Largest change, either way, in `perMs` of event time. */
+  readonly max: number;
+  readonly perMs: number;
+  /** A value that changed faster: the reading is refused, or goes on without it. */
+  readonly beyond: 'refuse' | 'drop';
 }
 
 export interface WindowSize {

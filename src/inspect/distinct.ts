@@ -5,8 +5,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { Document } from './decode/document.ts';
-import { readField } from './field.ts';
-import type { Origin } from './plan.ts';
+import { type Origin, readField } from './field.ts';
 import { Problem, show } from './refusal.ts';
 
 export interface Counted {

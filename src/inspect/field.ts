@@ -14,6 +14,9 @@ export interface Field {
   readonly plainKey: string | null;
 }
 
+/** A tag by name, or a payload field. */
+export type Origin = { readonly tag: string } | { readonly field: Field };
+
 export function parseField(name: string): Field {
   const path = name.split('.');
   const pointer = path.map((key) => `/${key.replaceAll('~', '~0').replaceAll('/', '~1')}`).join('');

@@ -1,6 +1,6 @@
 /**
  * From a message to readings, or to a refusal with its reason. The whole of inspection, in this order: topic, bytes and
- * format, schema, time, tags and registry, key, metrics and what is made of them, sequence, identity, number of series. The first check that fails
+ * format, schema, time, tags and registry, key, metrics and what is made of them, sequence, identity, number of series, how fast metrics change. The first check that fails
  * is the reason. `inspect` never throws on any input, does no I/O, and reads no clock: the same messages in the same
  * order give the same answers, byte for byte. A batch (an array of objects) is checked as a whole: all or nothing; a
  * schema applies to each element.
@@ -22,6 +22,7 @@ import { type Field, readField } from './field.ts';
 import { readIdentity } from './identity.ts';
 import { readMetrics } from './metric.ts';
 import { type Assets, makePlan, type Plan } from './plan.ts';
+import { checkRates, RateUndo } from './rate.ts';
 import { Problem, refuse, show } from './refusal.ts';
 import { createRouter, type Router } from './route.ts';
 import { type Series, type SeriesLimits, SeriesMemory } from './series.ts';
@@ -128,7 +129,7 @@ class StreamInspector implements Inspector {
       if (candidate instanceof Problem) return decoded.batch ? candidate.within(i) : candidate;
       candidates.push(candidate);
     }
-    return this.#admit(candidates, source.plan, receivedMs, decoded.batch);
+    return this.#admit(candidates, source.plan, message, decoded.batch);
   }
 
   #build({ plan, captures, tagging }: Source, document: Document, text: string, receivedMs: number) {
@@ -152,27 +153,33 @@ class StreamInspector implements Inspector {
       plan.identity.length === 0 ? undefined : readIdentity(plan.identity, document, tagged.tags, identityBytes);
     if (identity instanceof Problem) return identity;
     const { tags } = tagged;
-    const distinct =
-      plan.distinct.length === 0 ? undefined : readDistinct(plan.distinct, document, tags, identityBytes);
-    if (distinct instanceof Problem) return distinct;
-    const reading = { stream: stream.name, key, timeMs, tags, values, sequence, identity, distinct, payload: text };
-    return { reading, tagging: tagged };
+    const reading = { stream: stream.name, key, timeMs, tags, values, sequence, identity, payload: text };
+    if (plan.distinct.length === 0) return { reading, tagging: tagged };
+    const distinct = readDistinct(plan.distinct, document, tags, identityBytes);
+    return distinct instanceof Problem ? distinct : { reading: { ...reading, distinct }, tagging: tagged };
   }
 
   /** Registers new series and gives times where the payload has none. On refusal no series of the batch stays. */
-  #admit(candidates: readonly Candidate[], plan: Plan, receivedMs: number, batch: boolean): Reading[] | Problem {
+  #admit(candidates: readonly Candidate[], plan: Plan, message: Message, batch: boolean): Reading[] | Problem {
+    const { receivedMs } = message;
+    const rates = message.replayed ? null : plan.rates;
+    const undo = rates === null ? null : new RateUndo();
     const added: Series[] = [];
     const readings: Reading[] = [];
     for (let i = 0; i < candidates.length; i++) {
       const { reading, tagging } = candidates[i]!;
       const series = this.#seriesOf(tagging, plan, receivedMs, added);
-      const problem =
+      let problem =
         series === null
           ? new Problem('too-many-series', '', `there is no room for one more than ${this.#memory.size} series`)
           : plan.time === null
             ? this.#giveTime(reading, series, receivedMs)
             : null;
+      if (rates !== null && problem === null) {
+        problem = checkRates(rates, series!, reading.timeMs, reading.values, undo!);
+      }
       if (problem) {
+        undo?.putBack();
         for (const one of added) this.#memory.forget(one);
         return batch ? problem.within(i) : problem;
       }

@@ -16,7 +16,8 @@ import { decodeMsgpack } from './decode/msgpack.ts';
 import { decodeSenml } from './decode/senml.ts';
 import { sparkplugDecoder } from './decode/sparkplug.ts';
 import type { Counted } from './distinct.ts';
-import { type Field, parseField } from './field.ts';
+import { type Field, type Origin, parseField } from './field.ts';
+import { makeRates, type RateCheck } from './rate.ts';
 import type { Registry } from './registry.ts';
 import { makeTransform, type Transform } from './transform.ts';
 import type { SchemaCheck } from './validate.ts';
@@ -33,9 +34,6 @@ export interface TagSlot {
   /** Read when `from` is `payload`. */
   readonly field: Field;
 }
-
-/** A tag by name, or a payload field. */
-export type Origin = { readonly tag: string } | { readonly field: Field };
 
 export interface Plan {
   readonly stream: Stream;
@@ -54,6 +52,7 @@ export interface Plan {
   /** Those that are in payloads. */
   readonly metrics: readonly Field[];
   readonly transform: Transform | null;
+  readonly rates: readonly RateCheck[] | null;
 }
 
 const DECODERS: Readonly<Record<PayloadFormat, (stream: Stream, births: BirthMemory) => Decoder>> = {
@@ -100,5 +99,6 @@ export function makePlan(stream: Stream, assets: Assets, births: BirthMemory): P
     sequence: stream.sequence === null ? null : parseField(stream.sequence),
     metrics: stream.metrics.filter((metric) => !Object.hasOwn(stream.derive ?? {}, metric)).map(parseField),
     transform: makeTransform(stream),
+    rates: makeRates(stream),
   };
 }

@@ -1,6 +1,6 @@
 /**
- * What inspection remembers between messages: which series there are, and the last event time that the gateway's own
- * clock gave each. Bounded by `maxSeries`, counted as stream + metric + tags. When it is full, series that have been
+ * What inspection remembers between messages: which series there are, the last event time that the gateway's own clock
+ * gave each, and the last values where a stream limits how fast they may change. Bounded by `maxSeries`, counted as stream + metric + tags. When it is full, series that have been
  * idle for `idleMs` of received time make room; if there are none, a new series is turned away. It is handed from one
  * inspector to the next when schemas or registries are reloaded. It does not outlive the process: after a restart the
  * received stamp has moved on, and with it the times given to payloads that carry none.
@@ -12,8 +12,15 @@ export interface Series {
   readonly weight: number;
   lastTimeMs: number;
   seenMs: number;
+  /** By metric, of streams that limit how fast it may change: see rate.ts. Absent: nothing is known. */
+  lasts?: Map<string, Last>;
   /** False once it was forgotten; a holder then has to register it again. */
   known: boolean;
+}
+
+export interface Last {
+  readonly timeMs: number;
+  readonly value: number;
 }
 
 export interface SeriesLimits {
