@@ -6,7 +6,7 @@
  * rollup says it counted, and every closed window recomputed from the log. Exit 0 = they balance, 1 = they do not.
  */
 import { existsSync } from 'node:fs';
-import { relative, resolve } from 'node:path';
+import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { systemClock } from '../clock.ts';
 import { type Config, loadConfig } from '../config.ts';
@@ -20,6 +20,7 @@ import { decodeCheckpoint } from '../rollup/checkpoint.ts';
 import { silentTelemetry } from '../telemetry.ts';
 import { parseDurationMs } from '../units.ts';
 import { untilSignal } from './run.ts';
+import { readProfile } from './simulate.ts';
 import { type SimulatorSummary, startSimulator, untilEnd } from './simulator.ts';
 import { EXIT, report, type Terminal } from './terminal.ts';
 import { verifyAll } from './verify.ts';
@@ -74,6 +75,11 @@ export async function demo(options: DemoOptions, terminal: Terminal): Promise<nu
   }
   const config = await demoConfig(options, terminal);
   if (config === null) return EXIT.usage;
+  const profile = options.sample === undefined ? [] : readProfile(join(dirname(config.file), 'simulator.yaml'));
+  if (typeof profile === 'string') {
+    terminal.err(`millrace: ${profile}`);
+    return EXIT.usage;
+  }
   const unread = await readingsNotCounted(config);
   const started = await startPipeline({
     config,
@@ -97,9 +103,9 @@ export async function demo(options: DemoOptions, terminal: Terminal): Promise<nu
   say('');
 
   const simulator = startSimulator([
+    ...profile,
     ...['--url', pipeline.listeners[0]!, '--devices', options.devices, '--rate', options.rate],
     ...['--duration', options.for ?? FOREVER, ...(options.faults ? FAULTS : [])],
-    ...(options.sample === undefined ? [] : SAMPLES[options.sample]!),
   ]);
   const ended = untilEnd(simulator);
   await Promise.race([interrupted, ended]);
@@ -111,15 +117,13 @@ export async function demo(options: DemoOptions, terminal: Terminal): Promise<nu
   return summary.balanced ? EXIT.ok : EXIT.no;
 }
 
-/** What the simulated devices of a sample do. */
-const SAMPLES: Readonly<Record<string, readonly string[]>> = {
-  clickstream: ['--profile', 'clicks', '--topic', 'web/shop/clicks'],
-};
+/** Folders of compose/samples, each with a configuration and a profile of simulated devices. */
+const SAMPLES = ['clickstream'];
 
 async function demoConfig(options: DemoOptions, terminal: Terminal): Promise<Config | null> {
   const { sample } = options;
-  if (sample !== undefined && !Object.hasOwn(SAMPLES, sample)) {
-    terminal.err(`millrace: there is no sample ${sample}; known are ${Object.keys(SAMPLES).join(', ')}`);
+  if (sample !== undefined && !SAMPLES.includes(sample)) {
+    terminal.err(`millrace: there is no sample ${sample}; known are ${SAMPLES.join(', ')}`);
     return null;
   }
   const path = sample === undefined ? 'compose/demo/millrace.yaml' : `compose/samples/${sample}/millrace.yaml`;
