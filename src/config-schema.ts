@@ -6,6 +6,7 @@
  */
 import {
   choice,
+  decimal,
   duration,
   flag,
   integer,
@@ -27,7 +28,7 @@ import {
   text,
   type ValueOf,
 } from './config-setting.ts';
-import { PAYLOAD_FORMATS, PRECISIONS } from './stream.ts';
+import { PAYLOAD_FORMATS, PRECISIONS, SCORE_STATISTICS } from './stream.ts';
 
 const PORT = { min: 0, max: 65_535 };
 const IDENTIFIER = '^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$';
@@ -267,6 +268,13 @@ const window = shortened(
   },
 );
 
+const score = section('Anomaly scores of closed windows, for streams with `score`.', {
+  max_series: integer('Series whose past is kept in memory, about 30 KB each; the longest unused makes room.', 10_000, {
+    min: 1,
+    max: 1_000_000,
+  }),
+});
+
 const stream = section('A named kind of reading.', {
   topic: entry('Which topics; words in braces match one level and become tags.', {
     expected: 'a topic template such as sensors/{site}/{device}/environment',
@@ -335,6 +343,24 @@ const stream = section('A named kind of reading.', {
     max: 16,
     expected: 'a list of window sizes such as [10s, 1m]',
   }),
+  score: switchable(
+    optionalSection(
+      'Anomaly scores and forecasts of closed windows, kept apart from the rows; `true` = as by default.',
+      {
+        window: optionalText('Which windows; default: the smallest.', {
+          expected: 'one of the windows of the stream, such as 1m',
+          pattern: '^.+$',
+        }),
+        metrics: fields('Metrics that are scored; default: all.'),
+        statistic: choice('What of them is watched.', SCORE_STATISTICS, 'mean'),
+        threshold: decimal('Scores from here on are alarms; 1 = as unusual as anything remembered.', 1.02, {
+          min: 0.1,
+          max: 1_000,
+        }),
+        ahead: integer('How many windows are forecast.', 6, { min: 1, max: 19 }),
+      },
+    ),
+  ),
   retain: flag('Accepted readings are also retained for local MQTT subscribers.', false),
 });
 
@@ -357,6 +383,7 @@ export const SETTINGS = section('The configuration of a Millrace gateway.', {
   http,
   ingest,
   rollup,
+  score,
   streams: map('What is measured, by name.', stream, {
     keyPattern: STREAM_NAME,
     min: 1,

@@ -116,6 +116,14 @@ export function optionalNumber(sentence: string): Setting<number | null> {
   return absentIsNull({ sentence, expected: 'a number', schema: { type: 'number' }, convert: Number });
 }
 
+export function decimal(sentence: string, fallback: number, { min, max }: Range): Setting<number> {
+  const expected = `a number from ${min} to ${max}`;
+  return leaf(
+    { sentence, expected, schema: { type: 'number', minimum: min, maximum: max }, convert: Number },
+    fallback,
+  );
+}
+
 export function flag(sentence: string, fallback: boolean): Setting<boolean> {
   return leaf(flagLeaf(sentence), fallback);
 }

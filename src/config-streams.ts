@@ -7,7 +7,14 @@ import { join } from './config-document.ts';
 import { nearestName, type Report, show } from './config-report.ts';
 import type { StreamSettings } from './config-schema.ts';
 import { checkDerived, checkDistinct, readRanges, readRates } from './config-values.ts';
-import { makeWindow, parseTemplate, type Stream, type TopicTemplate, type WindowSize } from './stream.ts';
+import {
+  makeWindow,
+  parseTemplate,
+  type ScorePlan,
+  type Stream,
+  type TopicTemplate,
+  type WindowSize,
+} from './stream.ts';
 import { formatDuration } from './units.ts';
 
 export type StreamsSettings = Readonly<Record<string, StreamSettings>>;
@@ -23,6 +30,8 @@ export interface StreamContext {
 const RESERVED_TAGS = ['metric', 'window', 'time'];
 /** Running values of stream S are written as S_live. */
 const LIVE_SUFFIX = '_live';
+/** Scores of the windows of stream S are written as S_scores. */
+const SCORES_SUFFIX = '_scores';
 const DEFAULT_KEY = 'device';
 
 const NO_TOPIC: TopicTemplate = { text: '', filter: '', captures: [], levels: [] };
@@ -40,8 +49,9 @@ function buildStream(name: string, settings: StreamSettings, at: string, context
   const { report, fileAt } = context;
   const { schema, identity, time, sequence, tags, metrics, enrich, format, retain, compression, distinct } = settings;
   const place = (...keys: (string | number)[]) => keys.reduce<string>(join, at);
-  if (name.endsWith(LIVE_SUFFIX)) {
-    const message = `a name that ends in ${LIVE_SUFFIX} is kept for running values`;
+  const taken = [LIVE_SUFFIX, SCORES_SUFFIX].find((suffix) => name.endsWith(suffix));
+  if (taken !== undefined) {
+    const message = `a name that ends in ${taken} is kept for ${taken === LIVE_SUFFIX ? 'running values' : 'scores'}`;
     report.mistake(at, { message, value: name, atKey: true, goOn: true });
   }
   const topic = readTopic(settings.topic, place('topic'), context);
@@ -64,6 +74,7 @@ function buildStream(name: string, settings: StreamSettings, at: string, context
     const message = 'has neither time nor identity, so a message that a device sends twice counts twice';
     report.warn(at, { message, atKey: true, involved: [place('time'), place('identity')] });
   }
+  const windows = readWindows(settings.windows, place('windows'), report);
   return {
     name,
     topic,
@@ -82,7 +93,8 @@ function buildStream(name: string, settings: StreamSettings, at: string, context
     ...(Object.keys(range).length > 0 ? { range } : undefined),
     ...(Object.keys(rate).length > 0 ? { rate } : undefined),
     enrich: enrich && { ...enrich, registry: fileAt(place('enrich', 'registry'), enrich.registry) },
-    windows: readWindows(settings.windows, place('windows'), report),
+    windows,
+    score: readScore(settings, windows, place('score'), report),
     retain,
   };
 }
@@ -242,6 +254,44 @@ function readWindows(settings: StreamSettings['windows'], at: string, report: Re
     }
   });
   return usable.map(({ label, sizeMs, everyMs }) => ({ label, sizeMs, everyMs }));
+}
+
+/** Null: nothing is scored. */
+function readScore(
+  { score, metrics: written, derive }: StreamSettings,
+  windows: readonly WindowSize[],
+  at: string,
+  report: Report,
+): ScorePlan | null {
+  const [smallest] = windows;
+  if (score === null || smallest === undefined) return null;
+  const metrics = [...written, ...Object.keys(derive)];
+  const label = score.window ?? smallest.label;
+  const labels = windows.map((window) => window.label);
+  if (!labels.includes(label)) {
+    report.mistake(join(at, 'window'), {
+      message: `${show(label)} is not one of the windows`,
+      value: label,
+      expected: `one of ${labels.join(', ')}`,
+      nearest: nearestName(label, labels),
+    });
+  }
+  score.metrics.forEach((metric, i) => {
+    if (metrics.includes(metric)) return;
+    report.mistake(join(join(at, 'metrics'), i), {
+      message: `${show(metric)} is not one of the metrics`,
+      value: metric,
+      nearest: nearestName(metric, metrics),
+    });
+  });
+  const { statistic, threshold, ahead } = score;
+  return {
+    window: label,
+    metrics: score.metrics.length > 0 ? score.metrics : metrics,
+    statistic,
+    threshold,
+    ahead,
+  };
 }
 
 /** Two streams must not have the same topics; where one is the more special, it wins, and that is said. */

@@ -171,6 +171,7 @@ export interface Config {
   /** Null: none. */
   readonly ingest: IngestConfig | null;
   readonly rollup: RollupConfig;
+  readonly score: { readonly maxSeries: number };
   readonly streams: Readonly<Record<string, Stream>>;
 }
 
@@ -276,6 +277,7 @@ function examine(
     http: settings.http,
     ingest: buildIngest(settings, fileAt),
     rollup: buildRollup(settings),
+    score: { maxSeries: settings.score.max_series },
     streams,
   };
   return { report, config, files };

@@ -176,6 +176,8 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
     status,
     rows: (query) => store.value.read(query),
     running: async (query) => rollup?.running(query) ?? [],
+    scores: (query) => store.value.readScores(query),
+    forecasts: async (query) => rollup?.forecasts(query) ?? [],
     deadLetters,
     requeue: gateway
       ? createRequeue({

@@ -23,6 +23,22 @@ export interface Enrichment {
   readonly unknown: 'accept' | 'refuse';
 }
 
+/** What of a window can be watched. */
+export const SCORE_STATISTICS = ['mean', 'min', 'max', 'last', 'sum', 'stddev', 'p50', 'p95', 'p99'] as const;
+
+/** Which windows of a stream are scored, and how: see score/neighbours.ts. */
+export interface ScorePlan {
+  /** Label of one of the stream's windows. */
+  readonly window: string;
+  readonly metrics: readonly string[];
+  /** What is watched; the windows of a stream without metrics are watched by their count. */
+  readonly statistic: (typeof SCORE_STATISTICS)[number];
+  /** Scores from here on are alarms. */
+  readonly threshold: number;
+  /** Windows that are forecast. */
+  readonly ahead: number;
+}
+
 export interface Stream {
   readonly name: string;
   readonly topic: TopicTemplate;
@@ -55,6 +71,8 @@ export interface Stream {
   readonly rate?: Readonly<Record<string, Rate>>;
   /** Ascending by size. The first is the base pane; all others are multiples of it. */
   readonly windows: readonly WindowSize[];
+  /** Null: nothing is scored. */
+  readonly score: ScorePlan | null;
   /** Accepted readings are also retained, so that a local MQTT subscriber gets the last one at once. */
   readonly retain: boolean;
 }

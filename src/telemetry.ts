@@ -151,6 +151,11 @@ export class Telemetry {
     'Every window that ends at or before this time is closed and durable (epoch).',
     ['partition'],
   );
+  // score
+  readonly scored = this.#counter('millrace_scored_total', 'Windows that a score was stored for.', ['stream']);
+  readonly alarms = this.#counter('millrace_alarms_total', 'Scores that reached the threshold of their stream.', [
+    'stream',
+  ]);
   // store
   readonly rowsWritten = this.#counter('millrace_rows_written_total', 'Rows durable in the store.', ['window']);
   readonly storeFailures = this.#counter('millrace_store_failures_total', 'Writes to the store that failed, by code.', [

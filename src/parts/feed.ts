@@ -3,6 +3,7 @@ import { AggregatorRegistry, type Registry } from 'prom-client';
 import { fail } from '../errors.ts';
 import type { LogReader } from '../log.ts';
 import type { Row, RowQuery, RunningQuery } from '../row.ts';
+import type { Forecast, ForecastQuery, Score } from '../scored.ts';
 import type { Stream } from '../stream.ts';
 import type { Telemetry } from '../telemetry.ts';
 import type { Board } from '../view/board.ts';
@@ -22,6 +23,8 @@ export interface FeedNeeds {
   rows(query: RowQuery): AsyncIterable<Row>;
   /** What the rollup's open windows hold so far. */
   running(query: RunningQuery): Promise<readonly Row[]>;
+  scores(query: RowQuery): AsyncIterable<Score>;
+  forecasts(query: ForecastQuery): Promise<readonly Forecast[]>;
   readonly deadLetters: LogReader;
   /** Null where this process has no gateway. */
   readonly requeue: Requeue | null;
@@ -47,6 +50,8 @@ export function createFeed(needs: FeedNeeds): Feed {
     rows: needs.rows,
     running: needs.running,
     deadLetters: (query) => recent.list(query),
+    scores: needs.scores,
+    forecasts: needs.forecasts,
     deadLetter: (id) => deadLetterAt(needs.deadLetters, id),
     requeue: async (wishes) =>
       needs.requeue

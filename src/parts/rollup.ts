@@ -16,6 +16,7 @@ import { backoff, pause } from '../retry.ts';
 import type { RefusedRow } from '../rollup/partition.ts';
 import { type Repair, repairGroup, startRepair } from '../rollup/repair.ts';
 import { type Rollup, startRollup } from '../rollup/run.ts';
+import { Scoring } from '../score/scoring.ts';
 import { openEmbeddedStore } from '../store/embedded.ts';
 import { openInfluxStore } from '../store/influx.ts';
 import type { Store } from '../store/store.ts';
@@ -48,6 +49,7 @@ export async function startRollupPart(data: ThreadData, telemetry: Telemetry): P
   let repair: Repair | null = null;
   let store: Store | null = null;
   let side: SideLog | null = null;
+  let scoring: Scoring | null = null;
   let reader: LogReader | null = null;
 
   /** The thread dies, and threads.ts starts it again from its checkpoint. */
@@ -113,6 +115,12 @@ export async function startRollupPart(data: ThreadData, telemetry: Telemetry): P
     }
     side = await insist('rollup', 'opening the late log', () => openSideLog(config, telemetry));
     if (!side) return;
+    scoring = new Scoring({
+      streams: config.streams,
+      maxSeries: config.score.maxSeries,
+      store: ready,
+      telemetry,
+    });
     const started = await startRollup({
       reader,
       group,
@@ -123,6 +131,8 @@ export async function startRollupPart(data: ThreadData, telemetry: Telemetry): P
       deadLetter: side.deadLetter,
       telemetry,
       clock: systemClock,
+      onClosed: (rows) => scoring?.closed(rows),
+      onAssigned: () => scoring?.reassigned(),
       onEnded,
     });
     if (!started.ok) {
@@ -162,11 +172,13 @@ export async function startRollupPart(data: ThreadData, telemetry: Telemetry): P
       return { parts: parts.all(), backlog: only ? backlog : null, ...position };
     },
     running: (query) => rollup?.running(query) ?? [],
+    forecasts: (query) => scoring?.forecasts(query) ?? [],
     async stop() {
       stopping.abort();
       await running;
       await repair?.stop();
       await rollup?.stop();
+      await scoring?.stop();
       await side?.close();
       await store?.close();
       await reader?.close();

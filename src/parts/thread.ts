@@ -25,8 +25,9 @@ async function report(): Promise<void> {
 
 const reports = setInterval(() => void report(), METRICS_EVERY_MS);
 port.on('message', async (message: ToThread) => {
-  if (message.type === 'running') {
-    say({ type: 'running', question: message.question, rows: part.running?.(message.query) ?? [] });
+  if (message.type === 'question') {
+    const found = message.about === 'running' ? part.running?.(message.query) : part.forecasts?.(message.query);
+    say({ type: 'answer', question: message.question, found: found ?? [] });
     return;
   }
   clearInterval(reports);

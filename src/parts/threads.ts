@@ -9,6 +9,7 @@ import type { Config } from '../config.ts';
 import type { ForwardTally } from '../journal/forward.ts';
 import { backoff } from '../retry.ts';
 import type { Row, RunningQuery } from '../row.ts';
+import type { Forecast, ForecastQuery } from '../scored.ts';
 import type { Telemetry } from '../telemetry.ts';
 import type { PartStatus } from '../view/feed.ts';
 
@@ -31,6 +32,8 @@ export interface Part {
   status(): ThreadStatus;
   /** What the open windows hold so far; only the rollup has any. */
   running?(query: RunningQuery): readonly Row[];
+  /** The windows to come, where they are forecast. */
+  forecasts?(query: ForecastQuery): readonly Forecast[];
   stop(): Promise<void>;
 }
 
@@ -38,14 +41,17 @@ export type FromThread =
   | { readonly type: 'ready' }
   /** Kafka has every record of the spool below this offset. */
   | { readonly type: 'forwarded'; readonly offset: number }
-  /** The answer to a question for running values. */
-  | { readonly type: 'running'; readonly question: number; readonly rows: readonly Row[] }
+  | { readonly type: 'answer'; readonly question: number; readonly found: readonly unknown[] }
   | { readonly type: 'metrics'; readonly metrics: readonly MetricSnapshot[]; readonly status: ThreadStatus }
   | { readonly type: 'stopped' };
 
 export type ToThread =
   | { readonly type: 'stop' }
-  | { readonly type: 'running'; readonly question: number; readonly query: RunningQuery };
+  | ({ readonly type: 'question'; readonly question: number } & Question);
+
+export type Question =
+  | { readonly about: 'running'; readonly query: RunningQuery }
+  | { readonly about: 'forecasts'; readonly query: ForecastQuery };
 
 export interface ThreadData {
   readonly part: 'forward' | 'rollup';
@@ -61,8 +67,9 @@ export interface ThreadData {
 export interface Thread {
   readonly metrics: () => readonly MetricSnapshot[];
   readonly status: () => ThreadStatus;
-  /** Asks the part for running values. A thread that does not answer in time has none. */
+  /** Ask the part. A thread that does not answer in time has nothing. */
   running(query: RunningQuery): Promise<readonly Row[]>;
+  forecasts(query: ForecastQuery): Promise<readonly Forecast[]>;
   /** Resolves when the thread has flushed and committed, or after the limit. */
   stop(): Promise<void>;
 }
@@ -87,7 +94,7 @@ export function startThread(
   let status: ThreadStatus = { parts: [], backlog: null };
   let worker: Worker | null = null;
   let questions = 0;
-  const asked = new Map<number, (rows: readonly Row[]) => void>();
+  const asked = new Map<number, (found: readonly unknown[]) => void>();
   let restart: NodeJS.Timeout | undefined;
   let stopped = () => {};
   const whenStopped = new Promise<void>((resolve) => {
@@ -101,8 +108,8 @@ export function startThread(
         metrics = message.metrics;
         status = message.status;
         deaths = 0;
-      } else if (message.type === 'running') {
-        asked.get(message.question)?.(message.rows);
+      } else if (message.type === 'answer') {
+        asked.get(message.question)?.(message.found);
       } else if (message.type === 'stopped') {
         stopped();
       }
@@ -121,21 +128,24 @@ export function startThread(
   };
   start();
 
+  const ask = <T>(about: Question) =>
+    new Promise<readonly T[]>((resolve) => {
+      const question = ++questions;
+      const answer = (found: readonly unknown[]) => {
+        clearTimeout(limit);
+        asked.delete(question);
+        resolve(found as readonly T[]);
+      };
+      const limit = setTimeout(answer, ANSWER_LIMIT_MS, []);
+      asked.set(question, answer);
+      worker?.postMessage({ type: 'question', question, ...about } satisfies ToThread);
+    });
+
   return {
     metrics: () => metrics,
     status: () => status,
-    running: (query) =>
-      new Promise((resolve) => {
-        const question = ++questions;
-        const answer = (rows: readonly Row[]) => {
-          clearTimeout(limit);
-          asked.delete(question);
-          resolve(rows);
-        };
-        const limit = setTimeout(answer, ANSWER_LIMIT_MS, []);
-        asked.set(question, answer);
-        worker?.postMessage({ type: 'running', question, query } satisfies ToThread);
-      }),
+    running: (query) => ask<Row>({ about: 'running', query }),
+    forecasts: (query) => ask<Forecast>({ about: 'forecasts', query }),
     async stop() {
       stopping = true;
       clearTimeout(restart);

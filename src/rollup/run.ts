@@ -42,6 +42,8 @@ export interface RollupOptions {
   readonly clock: Clock;
   /** Final rows, once they are durable. After a crash some come again. */
   onClosed?(rows: readonly Row[]): void;
+  /** Partitions changed hands: other processes had, or have from now on, some of the series. */
+  onAssigned?(): void;
   /** The consumer is dead; the process should end and be started again. */
   onEnded?(reason: unknown): void;
   /** For tests. */
@@ -145,6 +147,7 @@ class RunningRollup implements Rollup {
       starts.set(assignment.partition, rollup.engine.position);
     }
     this.#metrics.assigned(new Set(starts.keys()));
+    this.#options.onAssigned?.();
     return starts;
   }
 

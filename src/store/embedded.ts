@@ -17,14 +17,16 @@ import { dirname, join } from 'node:path';
 import type { Clock } from '../clock.ts';
 import { done, type Failure, fail, type Outcome, succeed } from '../errors.ts';
 import type { Row, RowQuery } from '../row.ts';
+import type { Score } from '../scored.ts';
 import type { WindowSize } from '../stream.ts';
-import type { Telemetry } from '../telemetry.ts';
+import { Telemetry } from '../telemetry.ts';
 import { admit, windowOf } from './admit.ts';
 import { Appender, type Encoded } from './appender.ts';
 import { FileReader, ioMessage } from './filereader.ts';
 import { finishedBefore, Gate } from './gate.ts';
 import { type OpenFile, openFile } from './rowfile.ts';
 import { Running, runningFile } from './running.ts';
+import { rowOfScore, scoreOfRow } from './score-row.ts';
 import { periodStart, rowFile, Shelf } from './shelf.ts';
 import { ReadFailed, type Store, type Written } from './store.ts';
 
@@ -47,6 +49,9 @@ const MAX_PART_BYTES = 128 * 1024 * 1024;
 /** No part is larger than this share of maxBytes, so that retention takes small steps. */
 const PARTS_PER_STORE = 32;
 const CLOSE_TIMEOUT_MS = 5_000;
+const SCORES = 'scores';
+/** Of `maxBytes`, beside what the rows may take. */
+const SCORES_SHARE = 8;
 
 /** Touches no file: the first call does. */
 export function openEmbeddedStore(options: EmbeddedOptions): Store {
@@ -60,6 +65,8 @@ class EmbeddedStore implements Store {
   readonly #shelf: Shelf;
   readonly #reader: FileReader;
   readonly #running: Running;
+  /** Opened at the first use. */
+  #scores: EmbeddedStore | null = null;
   /** Writes go one after the other. */
   readonly #turn = new Gate(1);
   /** By path, the most recently used last. */
@@ -129,6 +136,17 @@ class EmbeddedStore implements Store {
     return this.#read(query, (window) => this.#reader.readWhole(query, window, path));
   }
 
+  async writeScores(scores: readonly Score[]): Promise<Outcome> {
+    const written = await this.#ofScores().write(scores.map(rowOfScore));
+    if (!written.ok) return written;
+    const [refused] = written.value.refused;
+    return refused ? fail('STORE_ROW_REFUSED', `a score was not kept: ${refused.reason}`) : done;
+  }
+
+  async *readScores(query: RowQuery): AsyncGenerator<Score> {
+    for await (const row of this.#ofScores().read(query)) yield scoreOfRow(row);
+  }
+
   async health(): Promise<Outcome> {
     if (this.#lastFailure) return { ok: false, failure: this.#lastFailure };
     const { folder, readOnly } = this.#options;
@@ -145,9 +163,22 @@ class EmbeddedStore implements Store {
 
   async close(): Promise<void> {
     this.#closed = true;
+    await this.#scores?.close();
     await this.#turn.idle(CLOSE_TIMEOUT_MS);
     for (const appender of this.#appenders.values()) await appender.close();
     this.#appenders.clear();
+  }
+
+  #ofScores(): EmbeddedStore {
+    const { folder, maxBytes, telemetry } = this.#options;
+    this.#scores ??= new EmbeddedStore({
+      ...this.#options,
+      folder: join(folder, SCORES),
+      maxBytes: Math.floor(maxBytes / SCORES_SHARE),
+      // Its numbers are not those of the rows: they are not exported.
+      telemetry: new Telemetry(telemetry.log),
+    });
+    return this.#scores;
   }
 
   async *#read(query: RowQuery, from: (window: WindowSize) => AsyncIterable<Row[]>): AsyncGenerator<Row> {

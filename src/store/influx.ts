@@ -17,6 +17,7 @@ import type { InfluxConfig } from '../config.ts';
 import { done, type Failure, fail, type Outcome, succeed } from '../errors.ts';
 import { pause } from '../retry.ts';
 import type { Row, RowQuery } from '../row.ts';
+import type { Score } from '../scored.ts';
 import type { WindowSize } from '../stream.ts';
 import type { Telemetry } from '../telemetry.ts';
 import { admit, windowOf } from './admit.ts';
@@ -25,11 +26,12 @@ import { Connection } from './connection.ts';
 import { classify } from './failures.ts';
 import { finishedBefore, Gate } from './gate.ts';
 import { ask, deleteRun, selectTagKeys } from './influxql.ts';
-import { readRows } from './influxread.ts';
-import { batches, deliver, type Line, post } from './lines.ts';
+import { readRows, withinTime } from './influxread.ts';
+import { batches, deliver, type Line, MAX_BATCH_LINES, post } from './lines.ts';
 import { lastOfEachPlace } from './order.ts';
 import { encodeLine } from './point.ts';
 import { runsOf } from './runs.ts';
+import { decodeScores, encodeScore, selectScores } from './score-point.ts';
 import { ReadFailed, type RefusedRow, type Store, type Written } from './store.ts';
 
 export interface InfluxOptions {
@@ -106,6 +108,44 @@ class InfluxStore implements Store {
 
   readRunning(query: RowQuery): AsyncIterable<Row> {
     return this.#read(query, LIVE, liveMeasurement(query.stream));
+  }
+
+  async writeScores(scores: readonly Score[]): Promise<Outcome> {
+    const byLabel = new Map<string, string[]>();
+    for (const score of scores) {
+      const lines = byLabel.get(score.window);
+      if (lines) lines.push(encodeScore(score));
+      else byLabel.set(score.window, [encodeScore(score)]);
+    }
+    const stopped = () => this.#closed;
+    for (const [label, lines] of byLabel) {
+      for (let first = 0; first < lines.length; first += MAX_BATCH_LINES) {
+        try {
+          await this.#post(label, lines.slice(first, first + MAX_BATCH_LINES), stopped);
+        } catch (thrown) {
+          return this.#failed(thrown, bucketName(this.#config.bucket, label));
+        }
+      }
+    }
+    return done;
+  }
+
+  async *readScores(query: RowQuery): AsyncGenerator<Score> {
+    const { url, timeoutMs } = this.#config;
+    const bucket = bucketName(this.#config.bucket, query.window);
+    const range = { ...query, ...withinTime(query) };
+    if (windowOf(query.window) === null || !(range.fromMs < range.toMs) || query.limit === 0) return;
+    const newest: Score[] = [];
+    try {
+      const database = { influx: this.#connection.queries, bucket, timeoutMs };
+      for await (const answer of ask(database, selectScores(range))) {
+        if (query.limit === undefined) yield* decodeScores(answer, query.stream);
+        else newest.push(...decodeScores(answer, query.stream));
+      }
+    } catch (thrown) {
+      throw new ReadFailed(classify(thrown, `InfluxDB at ${url}, bucket ${bucket}`).failure);
+    }
+    yield* newest.reverse();
   }
 
   async health(): Promise<Outcome> {

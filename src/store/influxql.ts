@@ -46,7 +46,7 @@ export async function* ask(where: Database, statements: string): AsyncGenerator<
 export interface Answer {
   /** For rows: time, FIELDS in their order, then the keys of tags. */
   readonly columns: readonly string[];
-  readonly values: readonly (readonly (number | string | null)[])[];
+  readonly values: readonly (readonly (number | string | boolean | null)[])[];
 }
 
 /** Passes chunks on; when one takes longer than `timeoutMs`, cuts the request. */
@@ -101,7 +101,7 @@ export function selectTimes(query: RowQuery, measurement: string, order: 'ASC' |
   return `SELECT "count"::integer FROM ${identifier(measurementOf(measurement))} WHERE ${conditions(query)} ORDER BY time ${order} LIMIT ${limit}`;
 }
 
-function conditions(query: RowQuery): string {
+export function conditions(query: RowQuery): string {
   const tags: [string, string][] = [['window', query.window]];
   if (query.metric !== undefined) tags.push(['metric', query.metric === '' ? '' : escapeText(query.metric)]);
   for (const [name, value] of Object.entries(query.tags ?? {})) tags.push([tagKey(name), escapeText(value)]);
@@ -134,6 +134,6 @@ function equals([key, value]: [string, string]): string {
   return `${identifier(key)} = '${value.replace(/[\\']/g, '\\$&')}'`;
 }
 
-function identifier(name: string): string {
+export function identifier(name: string): string {
   return `"${name.replace(/[\\"]/g, '\\$&')}"`;
 }

@@ -24,10 +24,8 @@ export interface InfluxPlace {
 
 /** Throws what the client throws, or StatementFailed. */
 export async function* readRows(place: InfluxPlace, query: RowQuery, window: WindowSize): AsyncGenerator<Row> {
-  const fromMs = Math.max(0, Math.ceil(query.fromMs));
-  const toMs = Math.min(MAX_TIME_MS + 1, Math.ceil(query.toMs));
-  if (!(fromMs < toMs)) return;
-  const range = { ...query, fromMs, toMs };
+  const range = { ...query, ...withinTime(query) };
+  if (!(range.fromMs < range.toMs)) return;
   if (query.limit === undefined) {
     for await (const rows of byStart(place, range, window)) yield* rows;
   } else if (query.limit > 0) {
@@ -37,6 +35,11 @@ export async function* readRows(place: InfluxPlace, query: RowQuery, window: Win
     for await (const rows of byStart(place, { ...range, fromMs: oldestMs }, window)) newest.push(...rows);
     yield* newest.slice(-query.limit);
   }
+}
+
+/** The same range in whole milliseconds that InfluxDB can say. */
+export function withinTime({ fromMs, toMs }: RowQuery): { fromMs: number; toMs: number } {
+  return { fromMs: Math.max(0, Math.ceil(fromMs)), toMs: Math.min(MAX_TIME_MS + 1, Math.ceil(toMs)) };
 }
 
 /** All rows of one start after the other. */

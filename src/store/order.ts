@@ -42,11 +42,14 @@ export function sortTags(tags: Readonly<Record<string, string>>): Record<string,
   return Object.fromEntries(Object.entries(tags).sort((a, b) => compareText(a[0], b[0])));
 }
 
+/** What a series and window size are known by. */
+export type OfSeries = Pick<Row, 'stream' | 'metric' | 'window' | 'tags'>;
+
 /**
  * `compute`, called once for each series and window size and remembered as long as its tags are in use: writers give all
  * rows of a series the same object of tags. The result may depend on stream, metric, window and tags only.
  */
-export function oncePerSeries<T>(compute: (row: Row) => T): (row: Row) => T {
+export function oncePerSeries<T>(compute: (row: OfSeries) => T): (row: OfSeries) => T {
   const byTags = new WeakMap<Row['tags'], Map<string, T>>();
   return (row) => {
     const rest = `${row.window} ${row.metric.length} ${row.metric}${row.stream}`;

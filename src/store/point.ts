@@ -7,6 +7,8 @@
  *   fields        count, duplicates, missing, rev: integers;  sum mean min max stddev first last p50 p95 p99: floats,
  *                 each absent where the row has null. Types never change: InfluxDB keeps one type per field and shard.
  *
+ * A score (scored.ts) is a point of the measurement `<stream>_scores` with the same tags, the same time and SCORE_FIELDS.
+ *
  * Every row that `admit.ts` lets through comes back bit for bit. InfluxDB cannot hold every text, so two escapes make
  * the way into it reversible; ordinary names and values are not touched by either:
  *   - a tag of the user that is named like one of ours, or like a word reserved by InfluxDB, gets `_` at its end
@@ -22,11 +24,15 @@ import { compareText, oncePerSeries } from './order.ts';
 export const FIELDS = ['count', ...STATISTICS, 'duplicates', 'missing', 'rev'] as const;
 export const INTEGER_FIELDS: ReadonlySet<string> = new Set(['count', 'duplicates', 'missing', 'rev']);
 
+/** Fields of a score: floats but for `alarm`, which is a boolean. */
+export const SCORE_FIELDS = ['value', 'expected', 'low', 'high', 'distance', 'score', 'alarm'] as const;
+
 const RESERVED = new Set<string>([
   'metric',
   'window',
   'time',
   ...FIELDS,
+  ...SCORE_FIELDS,
   ...['_time', '_field', '_measurement', '_value', '_start', '_stop'],
 ]);
 
@@ -97,7 +103,8 @@ export function encodeLine(row: Row, measurement = row.stream): string {
   return `${line},duplicates=${row.duplicates}i,missing=${row.missing}i,rev=${row.rev}i ${row.startMs}`;
 }
 
-const encodeTags = oncePerSeries((row) =>
+/** `,key=value` of every tag. */
+export const encodeTags = oncePerSeries((row) =>
   storedTags(row)
     .map(([key, value]) => `,${protect(key)}=${protect(value)}`)
     .join(''),
@@ -105,7 +112,7 @@ const encodeTags = oncePerSeries((row) =>
 
 const SEPARATORS = /[,= ]/;
 
-function protect(text: string): string {
+export function protect(text: string): string {
   return SEPARATORS.test(text) ? text.replace(/[,= ]/g, '\\$&') : text;
 }
 

@@ -13,6 +13,7 @@
  */
 import type { Failure, Outcome } from '../errors.ts';
 import type { Row, RowQuery } from '../row.ts';
+import type { Score } from '../scored.ts';
 import type { WindowSize } from '../stream.ts';
 
 export interface RefusedRow {
@@ -58,6 +59,15 @@ export interface Store {
    * and nothing else expected.
    */
   read(query: RowQuery): AsyncIterable<Row>;
+
+  /**
+   * A model's opinions, kept beside the rows: ok = every one is as durable as a row. One that was stored is stored again
+   * with the same bits, except after a repair of the rows that it comes from; which of the two counts is then not promised.
+   */
+  writeScores(scores: readonly Score[]): Promise<Outcome>;
+
+  /** Like `read`, for scores; those of one start in no particular order. */
+  readScores(query: RowQuery): AsyncIterable<Score>;
 
   /** Like `read`, for what `running` wrote within the last hour. */
   readRunning(query: RowQuery): AsyncIterable<Row>;

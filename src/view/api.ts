@@ -4,6 +4,7 @@
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { type Failure, messageOf } from '../errors.ts';
+import type { RowQuery } from '../row.ts';
 import { parseWindow, type Stream } from '../stream.ts';
 import { DEVICE_ORDERS } from './board.ts';
 import type { DeadLetter, Feed, Requeued, RequeueWish } from './feed.ts';
@@ -75,7 +76,19 @@ export function addApi(app: FastifyInstance, { feed, observer, hub, token }: Api
     return { offset, limit, ...feed.board.list(query, observer.nowMs()) };
   });
 
-  app.get('/api/v1/rows', async (request, reply) => {
+  app.get('/api/v1/rows', (request, reply) => sendRows(request, reply, (query) => feed.rows(query), encodeRow));
+
+  /** Like rows, for what a model said about them. */
+  app.get('/api/v1/scores', (request, reply) =>
+    sendRows(request, reply, (query) => feed.scores(query), JSON.stringify),
+  );
+
+  async function sendRows<T>(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    find: (query: RowQuery) => AsyncIterable<T>,
+    encode: (found: T) => string,
+  ): Promise<FastifyReply> {
     const read = readRowQuery(request.query, feed.streams);
     if ('bad' in read) throw new BadRequest(read.bad);
     if (rowStreams >= MAX_ROW_STREAMS) {
@@ -88,13 +101,24 @@ export function addApi(app: FastifyInstance, { feed, observer, hub, token }: Api
     }
     rowStreams++;
     let ended = false;
-    const body = await streamRows(feed.rows(read.query), () => {
+    const body = await streamRows(find(read.query), encode, () => {
       if (!ended) rowStreams--;
       ended = true;
     }).catch((thrown) => {
       throw new Refused(503, 'STORE_UNAVAILABLE', `The store cannot answer: ${messageOf(thrown)}`);
     });
     return reply.type('application/x-ndjson').send(body);
+  }
+
+  app.get('/api/v1/forecasts', async (request, reply) => {
+    const reader = new ParameterReader(request.query);
+    const stream = reader.stream(feed.streams, true);
+    const tags = reader.series();
+    const metric = reader.metric(stream);
+    const limit = reader.integer('limit', 1_000, 1, MAX_RUNNING_ROWS);
+    check(reader.bad());
+    const found = await feed.forecasts({ stream: stream!.name, limit, ...optional({ tags, metric }) });
+    return reply.type('application/x-ndjson').send(found.map((forecast) => `${JSON.stringify(forecast)}\n`).join(''));
   });
 
   app.get('/api/v1/top', async (request) => {

@@ -9,6 +9,7 @@
 import type { Code, Outcome } from '../errors.ts';
 import type { Refusal } from '../reading.ts';
 import type { Row, RowQuery, RunningQuery } from '../row.ts';
+import type { Forecast, ForecastQuery, Score } from '../scored.ts';
 import type { Stream } from '../stream.ts';
 import type { Board } from './board.ts';
 
@@ -125,6 +126,10 @@ export interface Feed {
   rows(query: RowQuery): AsyncIterable<Row>;
   /** What the open windows hold so far. */
   running(query: RunningQuery): Promise<readonly Row[]>;
+  /** What a model said about closed windows, oldest first; like `rows`. */
+  scores(query: RowQuery): AsyncIterable<Score>;
+  /** What it says about the windows to come. */
+  forecasts(query: ForecastQuery): Promise<readonly Forecast[]>;
   /** Newest first. */
   deadLetters(query: DeadLetterQuery): Promise<Outcome<readonly DeadLetter[]>>;
   deadLetter(id: string): Promise<Outcome<DeadLetter | null>>;

@@ -18,16 +18,20 @@ export function encodeRow(row: Row): string {
  * Waits for the first row, so that a store that cannot answer is a throw here and not half an answer. The source is told
  * when the reader has gone; `ended` is called exactly once, whatever happens.
  */
-export async function streamRows(rows: AsyncIterable<Row>, ended: () => void): Promise<Readable> {
+export async function streamRows<T>(
+  rows: AsyncIterable<T>,
+  encode: (row: T) => string,
+  ended: () => void,
+): Promise<Readable> {
   const iterator = rows[Symbol.asyncIterator]();
-  let first: IteratorResult<Row>;
+  let first: IteratorResult<T>;
   try {
     first = await iterator.next();
   } catch (thrown) {
     ended();
     throw thrown;
   }
-  const stream = Readable.from(chunks(iterator, first), { highWaterMark: 2 });
+  const stream = Readable.from(chunks(iterator, first, encode), { highWaterMark: 2 });
   stream.once('close', () => {
     ended();
     iterator.return?.().catch(() => {});
@@ -35,11 +39,15 @@ export async function streamRows(rows: AsyncIterable<Row>, ended: () => void): P
   return stream;
 }
 
-async function* chunks(iterator: AsyncIterator<Row>, first: IteratorResult<Row>): AsyncGenerator<string> {
+async function* chunks<T>(
+  iterator: AsyncIterator<T>,
+  first: IteratorResult<T>,
+  encode: (row: T) => string,
+): AsyncGenerator<string> {
   let chunk = '';
   let lines = 0;
   for (let result = first; !result.done; result = await iterator.next()) {
-    chunk += `${encodeRow(result.value)}\n`;
+    chunk += `${encode(result.value)}\n`;
     if (++lines < LINES_PER_CHUNK) continue;
     yield chunk;
     chunk = '';

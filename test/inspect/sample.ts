@@ -46,6 +46,7 @@ export function makeStream(changes: Changes = {}): Stream {
     metrics: ['temperature', 'humidity', 'pressure'],
     enrich: null,
     windows: [makeWindow(10_000)],
+    score: null,
     retain: false,
     ...rest,
     topic,

@@ -31,6 +31,7 @@ function stream(name: string, changes: Partial<Stream> = {}): Stream {
     metrics: ['x'],
     enrich: null,
     windows: [makeWindow(10_000)],
+    score: null,
     retain: false,
     ...changes,
   };

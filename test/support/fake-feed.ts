@@ -7,6 +7,7 @@ import type { Clock } from '../../src/clock.ts';
 import { fail, type Outcome, succeed } from '../../src/errors.ts';
 import type { Reading, Refusal, RefusalCode } from '../../src/reading.ts';
 import type { Row, RowQuery, RunningQuery } from '../../src/row.ts';
+import type { Forecast, ForecastQuery, Score } from '../../src/scored.ts';
 import { makeWindow, parseTemplate, type Stream, type TopicTemplate, type WindowSize } from '../../src/stream.ts';
 import { silentTelemetry } from '../../src/telemetry.ts';
 import { Board } from '../../src/view/board.ts';
@@ -222,6 +223,23 @@ export class FakeFeed implements Feed {
     }
   }
 
+  /** Every row is a little unusual, the last one very. */
+  async *scores(query: RowQuery): AsyncGenerator<Score> {
+    for await (const { stream, metric, window, startMs, tags, mean } of this.rows(query)) {
+      const value = mean ?? 0;
+      const opinion = { expected: value, low: value - 1, high: value + 1, distance: 0.5, score: 0.5, alarm: false };
+      yield { stream, metric, window, startMs, tags, value, ...opinion };
+    }
+  }
+
+  async forecasts({ limit, ...query }: ForecastQuery): Promise<readonly Forecast[]> {
+    const rows = await this.running({ ...query, limit });
+    return rows.map(({ stream, metric, window, endMs, tags, mean }) => {
+      const expected = mean ?? 0;
+      return { stream, metric, window, startMs: endMs, tags, expected, low: expected - 1, high: expected + 1 };
+    });
+  }
+
   async running(query: RunningQuery): Promise<readonly Row[]> {
     const nowMs = this.#clock.nowMs();
     const rows: Row[] = [];
@@ -296,6 +314,7 @@ function stream(name: string, topic: string, more: Pick<Stream, 'metrics' | 'win
     sequence: null,
     tags: [],
     enrich: null,
+    score: null,
     retain: false,
     ...more,
   };

@@ -21,6 +21,7 @@ export function makeStream(
     metrics,
     enrich: null,
     windows: windows.map((label) => parseWindow(label)!),
+    score: null,
     retain: false,
   };
 }
