@@ -25,7 +25,8 @@ const PURE = [
   /^src\/inspect\/(inspect|route|validate|enrich|time|refusal)\.ts$/,
   /^src\/inspect\/decode\//,
   /^src\/rollup\/(window|aggregate|exact-sum|histogram|engine|pane|checkpoint)\.ts$/,
-  /^src\/store\/point\.ts$/,
+  /^src\/score\/neighbours\.ts$/,
+  /^src\/store\/(point|score-point|score-row)\.ts$/,
 ];
 const IMPURE_IMPORTS =
   /^node:(fs|net|http|https|child_process|worker_threads|dgram|timers|tls|fs\/promises|timers\/promises)$/;

@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import type { Row, RowQuery } from '../../src/row.ts';
+import type { Score } from '../../src/scored.ts';
 import { placeOf, sortRows } from '../../src/store/order.ts';
 import type { Store } from '../../src/store/store.ts';
 import { parseWindow } from '../../src/stream.ts';
@@ -315,6 +316,40 @@ export function storeContract(title: string, open: (context: Mocha.Context) => P
       assert((await store.running([later])).ok);
       const seen = await collect(reader.readRunning({ ...mine, metric: 'temperature', limit: 1 }));
       assertSame(seen, [later]);
+    });
+
+    it('keeps scores apart from rows, by series, each with every bit', async () => {
+      const stream = newStream();
+      const score = (startMs: number, parts: Partial<Score> = {}): Score => ({
+        ...{ stream, metric: 'temperature', window: '10s', startMs, tags: { device: 'd1' } },
+        ...{ value: 0.1 + 0.2, expected: 1 / 3, low: -1e-140, high: 1e150, distance: 5e-324, score: 1.02, alarm: true },
+        ...parts,
+      });
+      const mine = [
+        score(T0),
+        score(T0 + 10_000, { expected: null, low: null, high: null, score: null, alarm: false, value: -2.5 }),
+        score(T0 + 20_000, { alarm: false, distance: 0, score: 0 }),
+      ];
+      const others = [
+        score(T0, { tags: { device: 'd2', value: 'a tag named as a field', score: 'x, y=z' } }),
+        score(T0, { metric: 'humidity' }),
+        score(T0, { metric: '' }),
+        score(T0, { window: '1m' }),
+      ];
+      assert.deepEqual(await store.writeScores([...mine, ...others]), { ok: true, value: undefined });
+      assert.deepEqual(await store.writeScores(mine), { ok: true, value: undefined });
+      assert.deepEqual(await store.writeScores([]), { ok: true, value: undefined });
+      const query = { stream, window: '10s', fromMs: 0, toMs: Number.MAX_SAFE_INTEGER };
+      const ofSeries = { ...query, metric: 'temperature', tags: { device: 'd1' } };
+      assert.deepEqual(await collect(reader.readScores(ofSeries)), mine);
+      assert.deepEqual(await collect(reader.readScores({ ...ofSeries, limit: 2 })), mine.slice(1));
+      assert.deepEqual(await collect(reader.readScores({ ...ofSeries, fromMs: T0 + 1, toMs: T0 + 20_000 })), [mine[1]]);
+      const byName = (a: Score, b: Score) => (nameOf(a) < nameOf(b) ? -1 : 1);
+      const nameOf = ({ metric, tags, startMs }: Score) => `${metric} ${tags.device} ${startMs}`;
+      const found = await collect(reader.readScores(query));
+      assert.deepEqual(found.sort(byName), [...mine, ...others.slice(0, 3)].sort(byName));
+      assert.deepEqual(await collect(reader.readScores({ ...query, window: '1m' })), [others[3]]);
+      assert.deepEqual(await collect(reader.read(query)), []);
     });
 
     it('can be left in the middle of reading', async () => {

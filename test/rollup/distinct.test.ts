@@ -86,6 +86,7 @@ const STREAM: Stream = {
   metrics: [],
   distinct: ['userid', 'page'],
   enrich: null,
+  score: null,
   windows: [makeWindow(10_000), makeWindow(60_000, 10_000)],
   retain: false,
 };
