@@ -509,6 +509,7 @@ describe('The configuration', () => {
           flushMs: 1_000,
           liveMs: 5_000,
         },
+        score: { maxSeries: 10_000 },
         streams: null,
       });
       const { topic, ...rest } = config.streams.s!;
