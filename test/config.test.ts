@@ -531,6 +531,7 @@ describe('The configuration', () => {
           { label: '15m', sizeMs: 900_000, everyMs: 900_000 },
           { label: '1h', sizeMs: 3_600_000, everyMs: 3_600_000 },
         ],
+        score: null,
         retain: false,
       });
     });
