@@ -63,7 +63,7 @@ example(
     .option('--devices <count>', 'simulated devices', '20')
     .option('--rate <rate>', 'readings per device', '1/s')
     .option('--sample <name>', 'instead of a plant: clickstream')
-    .option('--data <folder>', 'data folder', './demo-data')
+    .option('--data <folder>', 'data folder; default: ./demo-data, and a folder in it for each sample')
     .option('--port <port>', 'MQTT port', '1883')
     .option('--http-port <port>', "the page's port", '8080')
     .option('--faults', 'a few devices misbehave: duplicates, late and malformed readings')

@@ -16,29 +16,18 @@ import { collectDefaultMetrics } from 'prom-client';
 import { monotoneStamp, systemClock } from './clock.ts';
 import type { Config } from './config.ts';
 import { type Outcome, succeed } from './errors.ts';
-import { type Bridge, startBridge } from './ingress/bridge.ts';
-import { type Address, type Broker, startBroker } from './ingress/broker.ts';
-import { type HttpIngest, startHttpIngest } from './ingress/http.ts';
-import { loadAssets } from './inspect/assets.ts';
-import { BirthMemory } from './inspect/births.ts';
-import { rebirthPayload, rebirthTopic } from './inspect/decode/sparkplug-wire.ts';
-import { createInspector, DEFAULT_LIMITS, type InspectLimits } from './inspect/inspect.ts';
-import { SeriesMemory } from './inspect/series.ts';
-import { type AssetWatch, watchAssets } from './inspect/watch.ts';
-import { Progress } from './journal/progress.ts';
+import type { Bridge } from './ingress/bridge.ts';
+import type { Address } from './ingress/broker.ts';
 import { openSpool, type Spool } from './journal/spool.ts';
-import type { LogRecord } from './log.ts';
-import { createAccept, tickRecord } from './parts/accept.ts';
 import { openDeadLetters } from './parts/dead-letter-log.ts';
 import { createFeed } from './parts/feed.ts';
 import { spoolFolder } from './parts/folders.ts';
+import { startGateway } from './parts/gateway.ts';
 import { KafkaHold } from './parts/hold.ts';
 import { Ledger } from './parts/ledger.ts';
 import { createRequeue } from './parts/requeue.ts';
 import { openStore, ROLLUP_GROUP } from './parts/rollup.ts';
 import { startThread, type Thread } from './parts/threads.ts';
-import type { Inspection, Message } from './reading.ts';
-import { matchTopic } from './stream.ts';
 import { createLogger, Telemetry } from './telemetry.ts';
 import { Board } from './view/board.ts';
 import type { PartStatus, PipelineStatus } from './view/feed.ts';
@@ -235,135 +224,6 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
 
 /** The cursor of `forward` in the spool. */
 const FORWARD_GROUP = 'forward';
-
-interface GatewayNeeds {
-  readonly config: Config;
-  readonly spool: Spool;
-  readonly ledger: Ledger;
-  readonly hold: KafkaHold | null;
-  readonly received: () => number;
-  readonly board: Board;
-  readonly telemetry: Telemetry;
-  readonly undo: Undo[];
-}
-
-interface Gateway {
-  readonly broker: Broker;
-  readonly http: HttpIngest | null;
-  readonly bridges: readonly Bridge[];
-  inspect(message: Message): Inspection;
-  append(record: LogRecord, onDurable: (outcome: Outcome) => void): void;
-}
-
-async function startGateway(needs: GatewayNeeds): Promise<Outcome<Gateway>> {
-  const { config, spool, ledger, hold, received, board, telemetry, undo } = needs;
-  const streams = Object.values(config.streams);
-  const limits: InspectLimits = {
-    ...DEFAULT_LIMITS,
-    payloadBytes: config.mqtt.limits.packetBytes,
-    skewMs: config.rollup.skewMs,
-    maxSeries: config.rollup.maxSeries,
-  };
-  const assets = await loadAssets(streams, limits);
-  if (!assets.ok) return assets;
-  const memory = new SeriesMemory(limits);
-  let publish: Broker['publish'] = () => {};
-  const births = new BirthMemory((group, node) =>
-    publish(rebirthTopic(group, node), rebirthPayload(systemClock.nowMs())),
-  );
-  let inspector = createInspector(streams, assets.value, limits, memory, births);
-  const watch: AssetWatch = await watchAssets({
-    streams,
-    limits,
-    loaded: (changed) => {
-      inspector = createInspector(streams, changed, limits, memory, births);
-      telemetry.log.info('schemas and registries were loaded again');
-    },
-    failed: (failure) =>
-      telemetry.log.error({ code: failure.code }, `the old schemas and registries stay: ${failure.message}`),
-  });
-  undo.push(() => watch.stop());
-
-  const progress = new Progress(spool.progress);
-  const append = hold
-    ? (record: LogRecord, onDurable: (outcome: Outcome) => void) =>
-        ledger.append(record, (outcome) => hold.add(progress.durableEnd(), outcome, onDurable))
-    : (record: LogRecord, onDurable: (outcome: Outcome) => void) => ledger.append(record, onDurable);
-  const appendBatch = hold
-    ? (records: readonly LogRecord[], onDurable: (outcome: Outcome) => void) =>
-        ledger.appendBatch(records, (outcome) => hold.add(progress.durableEnd(), outcome, onDurable))
-    : (records: readonly LogRecord[], onDurable: (outcome: Outcome) => void) => ledger.appendBatch(records, onDurable);
-  const accept = createAccept({
-    inspect: (message) => inspector.inspect(message),
-    append,
-    appendBatch,
-    received: (readings) => ledger.received(readings),
-    telemetry,
-    onAccepted: (reading, receivedMs) => board.accepted(reading, receivedMs),
-    onRefused: (refusal, receivedMs) => board.refused(refusal, receivedMs),
-  });
-
-  // A tick that cannot be written is not missed: the next one says more.
-  const ticks = setInterval(() => ledger.append(tickRecord(received()), () => {}), config.rollup.tickMs);
-  undo.push(async () => clearInterval(ticks));
-
-  const retained = streams.filter((stream) => stream.retain);
-  const retain = (topic: string) => retained.some((stream) => matchTopic(stream.topic, topic) !== null);
-  const broker = await startBroker({
-    mqtt: config.mqtt,
-    accept,
-    retain,
-    telemetry,
-    clock: systemClock,
-    received,
-  });
-  if (!broker.ok) return broker;
-  undo.push(() => broker.value.close());
-  publish = broker.value.publish;
-  let http: HttpIngest | null = null;
-  if (config.ingest) {
-    const started = await startHttpIngest({
-      ingest: config.ingest,
-      limits: config.mqtt.limits,
-      shared: broker.value.shared,
-      accept,
-      deliver: (topic, payload) => publish(topic, payload, retain(topic)),
-      telemetry,
-      received,
-    });
-    if (!started.ok) return started;
-    http = started.value;
-    undo.push(() => started.value.close());
-  }
-  const reload = () => {
-    const changed = broker.value.reload();
-    const outcome = changed.ok && http ? http.reload() : changed;
-    if (outcome.ok) telemetry.log.info('users and certificates were loaded again');
-    else
-      telemetry.log.error(
-        { code: outcome.failure.code },
-        `the old users and certificates stay: ${outcome.failure.message}`,
-      );
-  };
-  process.on('SIGHUP', reload);
-  undo.push(async () => void process.off('SIGHUP', reload));
-
-  const bridges: Bridge[] = [];
-  for (const source of config.mqtt.sources) {
-    const { limits } = config.mqtt;
-    const bridge = startBridge({ source, limits, accept, telemetry, clock: systemClock, received });
-    if (!bridge.ok) return bridge;
-    bridges.push(bridge.value);
-    undo.push(() => bridge.value.close());
-  }
-  return succeed({
-    broker: broker.value,
-    http,
-    bridges,
-    inspect: (message) => inspector.inspect(message),
-    append,
-  });
-}
 
 /** Numbers that are made when somebody asks. */
 function exportNumbers(telemetry: Telemetry, ledger: Ledger | null, board: Board, nowMs: number): void {

@@ -29,7 +29,8 @@ export interface DemoOptions {
   readonly for?: string;
   readonly devices: string;
   readonly rate: string;
-  readonly data: string;
+  /** Default: demo-data, and a folder in it for each sample, because a log belongs to its streams. */
+  readonly data?: string;
   /** A folder of compose/samples, instead of the plant. */
   readonly sample?: string;
   readonly port: string;
@@ -145,7 +146,7 @@ async function demoConfig(options: DemoOptions, terminal: Terminal): Promise<Con
   const port = (own: number) => (ports[0] === 0 ? 0 : own);
   return {
     ...config,
-    data: resolve(options.data),
+    data: resolve(options.data ?? join('demo-data', sample ?? '')),
     mqtt: {
       ...config.mqtt,
       listeners: [{ ...listener!, port: ports[0]! }, ...others.map((other) => ({ ...other, port: port(other.port) }))],

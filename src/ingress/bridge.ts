@@ -46,6 +46,11 @@ export interface BridgeStats {
 
 export interface Bridge {
   readonly source: BridgeSource;
+  /**
+   * At QoS 0 and only while connected, to a broker from which anything under the topic's first level is taken: what the
+   * gateway itself has to say to a device behind it.
+   */
+  publish(topic: string, payload: Uint8Array): void;
   stats(): BridgeStats;
   /** Takes nothing more, gives what is pending `drainMs` to be acknowledged, then disconnects; the session stays. */
   close(drainMs?: number): Promise<void>;
@@ -125,6 +130,13 @@ class MqttBridge implements Bridge {
 
   stats(): BridgeStats {
     return { connected: this.#client.connected, subscribed: this.#subscribed, pending: this.#publishes.length };
+  }
+
+  publish(topic: string, payload: Uint8Array): void {
+    const [first] = topic.split('/');
+    const takesFrom = (filter: string) => ['#', '+', first].includes(filter.split('/')[0]);
+    if (!this.#client.connected || !this.source.topics.some(takesFrom)) return;
+    this.#client.publish(topic, Buffer.from(payload), { qos: 0 }, () => {});
   }
 
   async close(drainMs = DEFAULT_DRAIN_MS): Promise<void> {

@@ -65,7 +65,7 @@ describe('The clickstream sample', function () {
       text = text.replaceAll(new RegExp(`\\b${port}\\b`, 'g'), String(ports[port]));
     }
     for (const [from, to] of [
-      ['./demo-data/clickstream', join(folder, 'data')],
+      ['../../../demo-data/clickstream', join(folder, 'data')],
       ['{ grace: 5s }', '{ grace: 1s, tick: 250ms, disorder: 250ms }'],
       ['windows: [10s, 1m, 1h, { size: 5m, every: 1m }]', 'windows: [1s, 10s]'],
     ] as const) {

@@ -337,6 +337,23 @@ describe('a bridge', () => {
       rmSync(folder, { recursive: true });
     });
 
+    it('says to the broker what the gateway has to say to a device behind it, and nothing to others', async () => {
+      upstream = await startHarness();
+      const one = start(upstream.port, { clientId: 'one', topics: ['spBv1.0/plant/DDATA/#'] });
+      const two = start(upstream.port, { clientId: 'two', topics: ['sensors/#'] });
+      await subscribed(one);
+      await subscribed(two);
+      upstream.answer = () => ACCEPTED;
+      two.bridge.publish('spBv1.0/plant/NCMD/n', Buffer.from('by two'));
+      one.bridge.publish('spBv1.0/plant/NCMD/n', Buffer.from('by one'));
+      const { arrived } = upstream;
+      await eventually(() => arrived.length > 0, 'it arrives');
+      assert.deepEqual(
+        arrived.map(({ topic, text, client }) => [topic, text, client]),
+        [['spBv1.0/plant/NCMD/n', 'by one', 'one']],
+      );
+    });
+
     it('takes several at once, each with its own name, and counts them', async () => {
       upstream = await startHarness();
       const one = start(upstream.port, { clientId: 'one', topics: ['a/#', 'b/#'] });
