@@ -10,7 +10,7 @@
  *   413, 415, 429, 401, 403, 400, 405, 404: nothing was taken, and the body's `error` says why
  *
  * 429 and 503 carry Retry-After. Users, their passwords (basic authentication), where they may publish, the rate of each
- * and the bytes that may be pending are those of MQTT, and shared with it. A web page of another origin is turned away
+ * and the bytes that may be pending are those of MQTT, and shared with it; a quarter of the bytes is kept for MQTT. A web page of another origin is turned away
  * unless `cors` lists it, since a browser would send what it says without asking anyone.
  *
  * Limits, counted as `millrace_limit_reached_total{limit}`: ingest_connections, ingest_body, ingest_messages, and MQTT's
@@ -63,6 +63,8 @@ const PREFIX = '/ingest/';
 const REQUEST_MS = 30_000;
 const DRAIN_MS = 5_000;
 const RETRY_S = 1;
+/** Part of the bytes that may be pending: bodies that arrive slowly must not keep devices from publishing. */
+const KEPT_FOR_MQTT = 1 / 4;
 /** A bucket that nobody has used for this long is full anyway. */
 const RATE_IDLE_MS = 1_100;
 
@@ -241,7 +243,7 @@ class Door {
         deny(response, 413, `the body has more than the limit of ${ingest.bodyBytes} bytes`, { connection: 'close' });
         return true;
       }
-      if (bytes - taken <= pendingBytes.room) return false;
+      if (bytes - taken <= pendingBytes.room - pendingBytes.limit * KEPT_FOR_MQTT) return false;
       this.#reached('pending');
       const why = 'too much is waiting to become durable';
       deny(response, 503, why, { 'retry-after': RETRY_S, connection: 'close' });
