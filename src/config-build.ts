@@ -115,6 +115,7 @@ export function buildRollup({ rollup }: Settings) {
     graceMs: rollup.grace,
     disorderMs: rollup.disorder,
     tickMs: rollup.tick,
+    stages: rollup.stages === 2 ? (2 as const) : (1 as const),
     skewMs: rollup.skew,
     repair: rollup.repair,
     repairDelayMs: rollup.repair_delay,

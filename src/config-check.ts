@@ -270,8 +270,16 @@ function checkInflux({ influx }: Settings, streams: Readonly<Record<string, Stre
 /** A series holds this many panes open at most. */
 const MAX_OPEN_PANES = 1_000;
 
-function checkRollup({ rollup }: Settings, streams: Readonly<Record<string, Stream>>, report: Report): void {
+function checkRollup({ rollup, kafka }: Settings, streams: Readonly<Record<string, Stream>>, report: Report): void {
   const { grace, disorder, skew, tick } = rollup;
+  if (rollup.stages === 2 && kafka === null) {
+    report.mistake('/rollup/stages', {
+      message: 'two stages are joined by a topic of Kafka, and there is no kafka: section',
+      value: '2',
+      wayOut: 'add kafka:, or leave stages at 1',
+      involved: ['/kafka'],
+    });
+  }
   const bases = Object.values(streams).flatMap(({ name, windows }) =>
     windows[0] ? [{ name, sizeMs: windows[0].sizeMs }] : [],
   );

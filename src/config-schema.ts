@@ -240,6 +240,11 @@ const rollup = section('How readings become windows.', {
     '100ms',
     '1m',
   ),
+  stages: integer(
+    '2: windows above a minute are merged by a second stage, from closed minutes in Kafka; a restart then reads about a minute of readings again, and not an hour.',
+    1,
+    { min: 1, max: 2 },
+  ),
   skew: duration("How far ahead of the gateway's clock an event time may be.", '60s', '0ms', '1d'),
   repair: choice('Whether rows are written again by themselves after late readings.', ['auto', 'off'], 'auto'),
   repair_delay: duration(

@@ -151,6 +151,25 @@ export class Telemetry {
     'Every window that ends at or before this time is closed and durable (epoch).',
     ['partition'],
   );
+  // rollup: the second of two stages
+  readonly panesLagRecords = this.#gauge(
+    'millrace_panes_lag_records',
+    'Records between the position of the second stage and the end of the panes topic.',
+    ['partition'],
+  );
+  readonly panesOpenSeries = this.#gauge(
+    'millrace_panes_open_accumulators',
+    'Accumulators of open windows of the second stage.',
+    ['partition'],
+  );
+  readonly panesFrontierSeconds = this.#gauge(
+    'millrace_panes_frontier_seconds',
+    'Every window of the second stage that ends at or before this time is durable (epoch).',
+    ['partition'],
+  );
+  readonly panes = this.#counter('millrace_panes_total', 'Panes read by the second stage, by what became of them.', [
+    'kind',
+  ]);
   // score
   readonly scored = this.#counter('millrace_scored_total', 'Windows that a score was stored for.', ['stream']);
   readonly alarms = this.#counter('millrace_alarms_total', 'Scores that reached the threshold of their stream.', [

@@ -117,6 +117,16 @@ const BROKEN: Record<string, { text: string; lines: string[] }> = {
     text: under('rollup: { tick: 2m }'),
     lines: ['1:17: rollup.tick: "2m" is more than 1m; expected a duration from 100ms to 1m, such as 5s'],
   },
+  'two stages without the topic that joins them': {
+    text: under('rollup: { stages: 2 }'),
+    lines: [
+      '1:19: rollup.stages: two stages are joined by a topic of Kafka, and there is no kafka: section; add kafka:, or leave stages at 1',
+    ],
+  },
+  'more stages than there are': {
+    text: under('kafka: { brokers: ["k:9092"] }\nrollup: { stages: 3 }'),
+    lines: ['2:19: rollup.stages: 3 is too large; expected a whole number from 1 to 2'],
+  },
   'a size that is none': {
     text: under('spool: { max: 10Gb }'),
     lines: ['1:15: spool.max: "10Gb" is not a size; expected a size from 4MiB to 64TiB, such as 10GiB'],
@@ -502,6 +512,7 @@ describe('The configuration', () => {
           graceMs: 15_000,
           disorderMs: 2_000,
           tickMs: 5_000,
+          stages: 1,
           skewMs: 60_000,
           repair: 'auto',
           repairDelayMs: 60_000,

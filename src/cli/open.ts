@@ -35,6 +35,8 @@ export interface OpenedLog {
   /** Readings, ticks. */
   readonly log: LogReader;
   readonly late: LogReader;
+  /** With two stages. */
+  readonly panes: LogReader | undefined;
   readonly deadLetters: LogReader;
   close(): Promise<void>;
 }
@@ -49,17 +51,20 @@ export async function openForReading(options: ConfigOptions, terminal: Terminal)
 export function openLogs(config: Config): Omit<OpenedLog, 'config'> {
   const telemetry = silentTelemetry();
   const spool = (folder: string) => openSpoolReader({ folder, clock: systemClock, telemetry });
-  const topic = (role: 'readings' | 'late') => kafkaReader(config.kafka!, kafkaTopics(config.kafka!)[role], telemetry);
+  const topic = (role: 'readings' | 'late' | 'panes') =>
+    kafkaReader(config.kafka!, kafkaTopics(config.kafka!)[role], telemetry);
   const log = config.kafka ? topic('readings') : spool(spoolFolder(config));
   const late = config.kafka ? topic('late') : spool(lateFolder(config));
+  const panes = config.kafka && config.rollup.stages === 2 ? topic('panes') : undefined;
   const deadLetters = openDeadLetters(config, telemetry);
   return {
     telemetry,
     log,
     late,
+    panes,
     deadLetters,
     async close() {
-      for (const reader of [log, late, deadLetters]) await reader.close();
+      for (const reader of [log, late, panes, deadLetters]) await reader?.close();
     },
   };
 }

@@ -6,7 +6,7 @@
  */
 import { systemClock } from '../clock.ts';
 import { openStore, rollupGroup } from '../parts/rollup.ts';
-import { decodeCheckpoint } from '../rollup/checkpoint.ts';
+import { committedFrontiers } from '../rollup/frontiers.ts';
 import { recompute as recomputeRows } from '../rollup/recompute.ts';
 import { rowAt, sameContent } from '../rollup/repair.ts';
 import type { Row } from '../row.ts';
@@ -51,7 +51,7 @@ export async function recompute(options: VerifyCommand, terminal: Terminal): Pro
 }
 
 async function recomputeRange(
-  { config, log, late }: OpenedLog,
+  { config, log, late, panes }: OpenedLog,
   store: Store,
   { fromMs, toMs }: { fromMs: number; toMs: number },
   options: VerifyCommand,
@@ -63,9 +63,8 @@ async function recomputeRange(
   const steps = Math.max(1, Math.ceil((toMs - startMs) / STEP_MS)) * log.partitions;
   let step = 0;
   for (let partition = 0; partition < log.partitions; partition++) {
-    const stored = await log.checkpoint(rollupGroup(config), partition);
-    if (!stored.ok) return report(stored.failure, terminal);
-    const frontierMs = (stored.value && decodeCheckpoint(stored.value)?.frontierMs) ?? Number.NEGATIVE_INFINITY;
+    const committed = await committedFrontiers({ log, panes, group: rollupGroup(config) }, partition);
+    if (!committed.ok) return report(committed.failure, terminal);
     for (let at = startMs; at < toMs; at += STEP_MS, draw(++step, steps, 'steps')) {
       const rows = await recomputeRows(
         { log, late, partition, streams: config.streams, ...config.rollup },
@@ -78,7 +77,7 @@ async function recomputeRange(
       if (!rows.ok) return report(rows.failure, terminal);
       const wrong: Row[] = [];
       for (const row of rows.value) {
-        if (row.endMs > frontierMs) continue;
+        if (row.endMs > committed.value(config.streams[row.stream]!, row.window)) continue;
         totals.rows++;
         const before = await rowAt(store, row);
         if (!before || !sameContent(before, row)) wrong.push({ ...row, rev: before ? before.rev + 1 : 1 });

@@ -47,6 +47,7 @@ export async function verify(options: VerifyCommand, terminal: Terminal): Promis
     const outcome = await verifyRows({
       reader: opened.log,
       lateReader: opened.late,
+      panes: opened.panes,
       group: rollupGroup(config),
       streams: config.streams,
       config: config.rollup,
@@ -77,6 +78,7 @@ export async function verifyAll(config: Config): Promise<{ rows: number; differe
     const outcome = await verifyRows({
       reader: logs.log,
       lateReader: logs.late,
+      panes: logs.panes,
       group: rollupGroup(config),
       streams: config.streams,
       config: config.rollup,

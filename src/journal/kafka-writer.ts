@@ -3,7 +3,7 @@
  * come from `forward.ts`, which writes ahead into the spool; here an append that fails is the caller's to repeat.
  */
 import type { KafkaConfig } from '../config.ts';
-import { done } from '../errors.ts';
+import { done, type Outcome } from '../errors.ts';
 import type { LogRecord, LogWriter } from '../log.ts';
 import type { Telemetry } from '../telemetry.ts';
 import { partitionOf } from './kafka-partition.ts';
@@ -11,12 +11,37 @@ import { messageBytes } from './kafka-record.ts';
 import { kafkaSender, MAX_BATCH_RECORDS, type Part, type Sender } from './kafka-sender.ts';
 import type { KafkaTopic } from './kafka-topics.ts';
 
+export interface KafkaWriter extends LogWriter {
+  /** As `append`, but the partition is given, and not a matter of keys. */
+  appendTo(partition: number, records: readonly LogRecord[]): Promise<Outcome>;
+}
+
 export function kafkaWriter(
   config: KafkaConfig,
   topic: KafkaTopic,
   options: { gateway: string; telemetry: Telemetry; sender?: Sender },
-): LogWriter {
+): KafkaWriter {
   const sender = options.sender ?? kafkaSender(config, options.gateway, options.telemetry);
+
+  /** Request after request, each with the next piece of every partition, so that no partition has two under way. */
+  const send = async (queues: Map<number, LogRecord[]>): Promise<Outcome> => {
+    while (queues.size > 0) {
+      const parts: Part[] = [];
+      for (const [partition, queue] of queues) {
+        const piece = queue.splice(0, pieceLength(queue, config.batchBytes));
+        parts.push({ topic, partition, records: piece });
+        if (queue.length === 0) queues.delete(partition);
+      }
+      const outcome = await sender.send(parts);
+      if (!outcome.ok) return outcome;
+      options.telemetry.forwarded.inc(
+        { topic: topic.name },
+        parts.reduce((sum, part) => sum + part.records.length, 0),
+      );
+    }
+    return done;
+  };
+
   return {
     partitions: topic.partitions,
     async append(records) {
@@ -27,23 +52,9 @@ export function kafkaWriter(
         if (queue) queue.push(record);
         else queues.set(partition, [record]);
       }
-      // Request after request, each with the next piece of every partition, so that no partition has two under way.
-      while (queues.size > 0) {
-        const parts: Part[] = [];
-        for (const [partition, queue] of queues) {
-          const piece = queue.splice(0, pieceLength(queue, config.batchBytes));
-          parts.push({ topic, partition, records: piece });
-          if (queue.length === 0) queues.delete(partition);
-        }
-        const outcome = await sender.send(parts);
-        if (!outcome.ok) return outcome;
-        options.telemetry.forwarded.inc(
-          { topic: topic.name },
-          parts.reduce((sum, part) => sum + part.records.length, 0),
-        );
-      }
-      return done;
+      return send(queues);
     },
+    appendTo: async (partition, records) => (records.length === 0 ? done : send(new Map([[partition, [...records]]]))),
     close: () => sender.close(),
   };
 }

@@ -1,6 +1,7 @@
 /**
  * The thread that folds the log into rows: reads Kafka's readings topic, or the spool where there is no Kafka, and writes
- * InfluxDB, or the embedded store where there is none. What could not be counted goes to the late log.
+ * InfluxDB, or the embedded store where there is none. What could not be counted goes to the late log. With two stages
+ * (rollup/panes.ts) both are in this thread, each with a consumer group of its own.
  */
 import { systemClock } from '../clock.ts';
 import type { Config } from '../config.ts';
@@ -29,11 +30,19 @@ import type { Part, ThreadData } from './threads.ts';
 /** Few readings are late. */
 const LATE_SEGMENT_BYTES = 4 * 2 ** 20;
 
+/** What joins two stages. */
+interface Panes {
+  readonly reader: LogReader;
+  append(partition: number, records: readonly LogRecord[]): Promise<Outcome>;
+}
+
 /** Where the rollup puts what is not a row. */
 interface SideLog {
   /** What was appended as late, for repairs. */
   readonly late: LogReader;
   appendLate(records: readonly LogRecord[]): Promise<Outcome>;
+  /** With two stages. */
+  readonly panes?: Panes | undefined;
   deadLetter(refused: readonly RefusedRow[]): Promise<Outcome>;
   close(): Promise<void>;
 }
@@ -45,7 +54,7 @@ export async function startRollupPart(data: ThreadData, telemetry: Telemetry): P
   parts.set('store', config.influx ? 'influx' : 'rows', 'store', 'starting');
   parts.set('rollup', 'rollup', 'rollup', 'starting');
   const group = rollupGroup(config);
-  let rollup: Rollup | null = null;
+  const rollups: Rollup[] = [];
   let repair: Repair | null = null;
   let store: Store | null = null;
   let side: SideLog | null = null;
@@ -85,7 +94,7 @@ export async function startRollupPart(data: ThreadData, telemetry: Telemetry): P
     return null;
   };
 
-  const running = (async () => {
+  const starting = (async () => {
     store = await insist('store', 'opening the store', () => openStore(config, telemetry, false));
     if (!store) return;
     const ready = store;
@@ -121,29 +130,41 @@ export async function startRollupPart(data: ThreadData, telemetry: Telemetry): P
       store: ready,
       telemetry,
     });
-    const started = await startRollup({
-      reader,
-      group,
-      streams: config.streams,
-      config: config.rollup,
-      store: ready,
-      appendLate: side.appendLate,
-      deadLetter: side.deadLetter,
-      telemetry,
-      clock: systemClock,
-      onClosed: (rows) => scoring?.closed(rows),
-      onAssigned: () => scoring?.reassigned(),
-      onEnded,
-    });
-    if (!started.ok) {
-      parts.set('rollup', 'rollup', 'rollup', 'stopped', started.failure);
-      return;
+    const { appendLate, deadLetter, panes } = side;
+    const stages = panes
+      ? ([
+          ['first', reader],
+          ['second', panes.reader],
+        ] as const)
+      : ([['only', reader]] as const);
+    for (const [stage, from] of stages) {
+      const started = await startRollup({
+        reader: from,
+        group,
+        stage,
+        streams: config.streams,
+        config: config.rollup,
+        store: ready,
+        appendLate,
+        deadLetter,
+        ...(panes ? { appendPanes: panes.append } : undefined),
+        telemetry,
+        clock: systemClock,
+        onClosed: (rows) => scoring?.closed(rows),
+        onAssigned: () => scoring?.reassigned(),
+        onEnded,
+      });
+      if (!started.ok) {
+        parts.set('rollup', 'rollup', 'rollup', 'stopped', started.failure);
+        return;
+      }
+      rollups.push(started.value);
     }
-    rollup = started.value;
     if (config.rollup.repair === 'off') return;
     repair = await startRepair({
       log: reader,
       late: side.late,
+      panes: panes?.reader,
       group,
       streams: config.streams,
       config: config.rollup,
@@ -157,8 +178,8 @@ export async function startRollupPart(data: ThreadData, telemetry: Telemetry): P
 
   return {
     status: () => {
-      const partitions = rollup?.status() ?? [];
-      if (rollup) {
+      const partitions = rollups.flatMap((rollup) => rollup.status());
+      if (rollups.length > 0) {
         const waiting = partitions.find((partition) => partition.waiting?.failure)?.waiting?.failure;
         if (waiting) parts.failed(waiting.code.startsWith('STORE') ? 'store' : 'rollup', waiting);
         else parts.works();
@@ -171,13 +192,13 @@ export async function startRollupPart(data: ThreadData, telemetry: Telemetry): P
       const position = config.kafka === null && only ? { position: only.engine.position } : undefined;
       return { parts: parts.all(), backlog: only ? backlog : null, ...position };
     },
-    running: (query) => rollup?.running(query) ?? [],
+    running: (query) => rollups.flatMap((rollup) => rollup.running(query)).slice(0, query.limit),
     forecasts: (query) => scoring?.forecasts(query) ?? [],
     async stop() {
       stopping.abort();
-      await running;
+      await starting;
       await repair?.stop();
-      await rollup?.stop();
+      await Promise.all(rollups.map((rollup) => rollup.stop()));
       await scoring?.stop();
       await side?.close();
       await store?.close();
@@ -223,14 +244,20 @@ async function openSideLog(config: Config, telemetry: Telemetry): Promise<Outcom
     const late = kafkaWriter(config.kafka, topics.late, options);
     const deadLetters = kafkaWriter(config.kafka, topics.deadletters, options);
     const lateReader = kafkaReader(config.kafka, topics.late, telemetry);
+    const panesWriter = kafkaWriter(config.kafka, topics.panes, options);
+    const panesReader = kafkaReader(config.kafka, topics.panes, telemetry);
+    const append = panesWriter.appendTo;
     return {
       ok: true,
       value: {
         appendLate: (records) => late.append(records),
         deadLetter: (refused) => deadLetters.append(refused.map((each) => refusedRow(each, systemClock.nowMs()))),
         late: lateReader,
+        panes: config.rollup.stages === 2 ? { reader: panesReader, append } : undefined,
         async close() {
           await lateReader.close();
+          await panesReader.close();
+          await panesWriter.close();
           await late.close();
           await deadLetters.close();
         },

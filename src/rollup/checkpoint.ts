@@ -17,6 +17,7 @@
 import { createHash } from 'node:crypto';
 import type { Checkpoint } from '../log.ts';
 import type { Stream } from '../stream.ts';
+import { divide, type Stage, windowsOf } from './window.ts';
 
 export const MAX_STREAMS = 400;
 
@@ -64,11 +65,28 @@ export function decodeCheckpoint(checkpoint: Checkpoint): Progress | null {
   };
 }
 
-/** Equal for two configurations of a stream if and only if (but for chance) they give equal rows for equal logs. */
-export function streamHash(stream: Stream, admission: { graceMs: number; disorderMs: number }): string {
-  const windows = stream.windows.map((window) => `${window.sizeMs}/${window.everyMs}`);
+/**
+ * Equal for two configurations of a stream if and only if (but for chance) they give equal rows for equal logs. Each of two
+ * stages has its own, of its own windows: a change of the long ones does not concern the first.
+ */
+export function streamHash(
+  stream: Stream,
+  admission: { graceMs: number; disorderMs: number },
+  stage: Stage = 'only',
+): string {
+  const windows = windowsOf(stream.windows, stage).map((window) => `${window.sizeMs}/${window.everyMs}`);
   const counted = stream.distinct?.length ? [stream.distinct] : [];
-  const rules = [RULES, stream.name, stream.metrics, windows, admission.graceMs, admission.disorderMs, ...counted];
+  const part = stage === 'only' ? [] : [stage, divide(stream.windows).jointMs];
+  const rules = [
+    RULES,
+    stream.name,
+    stream.metrics,
+    windows,
+    admission.graceMs,
+    admission.disorderMs,
+    ...counted,
+    ...part,
+  ];
   return createHash('sha256').update(JSON.stringify(rules)).digest('base64url').slice(0, HASH_CHARACTERS);
 }
 

@@ -41,6 +41,28 @@ export class Distinct {
     return this.#exact !== null ? this.#exact.size : Math.round(estimate(this.#registers!));
   }
 
+  /** JSON: the hashes, ascending, or the registers as text. Equal contents are equal texts. */
+  encode(): string {
+    if (this.#exact !== null) return JSON.stringify([...this.#exact].sort((a, b) => a - b));
+    return JSON.stringify(Buffer.from(this.#registers!).toString('base64'));
+  }
+
+  /** Null: `parsed` is not what `encode` wrote. */
+  static of(parsed: unknown): Distinct | null {
+    const distinct = new Distinct();
+    if (typeof parsed === 'string') {
+      const registers = Buffer.from(parsed, 'base64');
+      if (registers.length !== REGISTERS || registers.some((value) => value > REST_BITS + 1)) return null;
+      distinct.#exact = null;
+      distinct.#registers = new Uint8Array(registers);
+    } else {
+      if (!Array.isArray(parsed) || parsed.length > EXACT_VALUES) return null;
+      if (!parsed.every((hash) => Number.isSafeInteger(hash) && hash >= 0)) return null;
+      for (const hash of parsed) distinct.#addHash(hash);
+    }
+    return distinct;
+  }
+
   #addHash(hash: number): void {
     if (this.#exact === null) {
       put(this.#registers!, hash);

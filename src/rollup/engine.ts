@@ -23,6 +23,9 @@
  * When history is truncated, only windows that start after S are emitted: restore.ts. S is part of the commit: after a crash
  * the windows around it are as partial as before.
  *
+ * Two stages are two engines: panes.ts says what goes from the first to the second. They differ in what a base pane is
+ * given, readings or panes, and in the clock: that of the second is the frontier of the first, without grace or disorder.
+ *
  * Positions may have holes. A truncation under a running engine looks like one: `run.ts` notices it and restores anew.
  */
 import type { Checkpoint, LogRecord, StoredRecord } from '../log.ts';
@@ -30,16 +33,22 @@ import type { Row } from '../row.ts';
 import type { Stream } from '../stream.ts';
 import { encodeCheckpoint, streamHash } from './checkpoint.ts';
 import { type LateReason, lateRecord } from './late.ts';
-import { type Cell, OpenWindow } from './pane.ts';
+import { type OnClosed, OpenWindows } from './open-windows.ts';
+import type { Cell, OpenWindow, Series } from './pane.ts';
+import { decodePane, decodeTick, paneRecord, tickRecord } from './panes.ts';
 import { provisionalRows, type Wanted } from './provisional.ts';
 import { type CountableReading, fingerprintOf, readingOf, tagsOf } from './record.ts';
 import { type Admission, type Beginning, completeAfterFirst, type Restore, type Start, startOf } from './restore.ts';
 import { StreamState, type StreamStats } from './stream-state.ts';
-import { floorTo, type Level, windowStarts } from './window.ts';
+import { floorTo, type Stage, windowsOf } from './window.ts';
 
 export interface EngineOptions extends Admission {
   readonly partition: number;
   readonly streams: Readonly<Record<string, Stream>>;
+  /** Absent: 'only'. */
+  readonly stage?: Stage;
+  /** Of two stages: the consumer group of the first, by which the second knows what is meant for it. */
+  readonly firstGroup?: string;
   /** May one more series be held? Decides when a record is taken, never how. Absent: always. */
   hasRoom?(): boolean;
 }
@@ -48,6 +57,8 @@ export interface Taken {
   /** Ascending by end. */
   readonly rows: readonly Row[];
   readonly late: readonly LogRecord[];
+  /** Of a first stage: for the panes topic, in this order. */
+  readonly panes: readonly LogRecord[];
   /** To be committed when all of the above is durable; null while nothing was read or committed ever. */
   readonly checkpoint: Checkpoint | null;
 }
@@ -79,16 +90,20 @@ const FAR_AHEAD_MS = 86_400_000;
 export class Engine {
   readonly beginning: Beginning;
   readonly #options: EngineOptions;
+  readonly #stage: Stage;
+  /** Of the first of two stages. */
+  readonly #group: string;
   readonly #restored: Checkpoint | null;
   readonly #start: Start;
   readonly #streams = new Map<string, StreamState>();
-  readonly #open = new Set<OpenWindow>();
+  readonly #open: OpenWindows;
   #position: number;
   #watermarkMs: number;
   #awaitsFirst: boolean;
-  #nextCloseMs = Number.POSITIVE_INFINITY;
   #rows: Row[] = [];
   #late: LogRecord[] = [];
+  #panes: LogRecord[] = [];
+  #toldFrontierMs: number | null = null;
   #unreadable = 0;
   #unknownStream = 0;
   readonly #closed = new Map<string, number>();
@@ -96,17 +111,24 @@ export class Engine {
   constructor(options: EngineOptions, restore: Restore) {
     this.#options = options;
     this.#restored = restore.checkpoint;
-    const streams = Object.values(options.streams);
-    this.#start = startOf(restore, streams, options);
+    const stage = options.stage ?? 'only';
+    this.#stage = stage;
+    this.#group = options.firstGroup ?? '';
+    const streams = Object.values(options.streams).filter(({ windows }) => windowsOf(windows, stage).length > 0);
+    this.#start = startOf(restore, streams, options, stage);
     this.beginning = this.#start.beginning;
     this.#position = this.#start.offset;
     this.#watermarkMs = this.#start.watermarkMs;
     this.#awaitsFirst = this.#start.awaitsFirst;
     for (const stream of streams) {
-      const state = new StreamState(stream, streamHash(stream, options));
+      const firstHash = streamHash(stream, options, 'first');
+      const hash = stage === 'first' ? firstHash : streamHash(stream, options, stage);
+      const state = new StreamState(stream, { hash, firstHash }, stage);
       state.completeAfterMs = this.#start.completeAfterMs.get(stream.name) ?? Number.NEGATIVE_INFINITY;
+      state.handedAfterMs = Math.max(state.completeAfterMs, this.#start.handedAfterMs.get(stream.name) ?? -Infinity);
       this.#streams.set(stream.name, state);
     }
+    this.#open = new OpenWindows(this.#streams, this.#start.emittedToMs);
   }
 
   /** Where to read from, and after that what to expect next. */
@@ -124,8 +146,9 @@ export class Engine {
     return Math.max(...[...this.#streams.values()].map((state) => state.completeAfterMs));
   }
 
+  /** Rows and panes. */
   get pendingRows(): number {
-    return this.#rows.length;
+    return this.#rows.length + this.#panes.length;
   }
 
   /** Series (stream, tags and metric) with a cell in an open window: what memory grows with. */
@@ -145,19 +168,33 @@ export class Engine {
    */
   process(record: StoredRecord): boolean {
     if (record.offset < this.#position) return true;
+    if (this.#stage === 'second') return this.#processPane(record);
     if (this.#awaitsFirst) this.#begin(record);
     if (record.kind === 'reading' && !this.#read(record)) return false;
     this.#position = record.offset + 1;
-    if (record.receivedMs > this.#watermarkMs) {
-      this.#watermarkMs = record.receivedMs;
-      if (this.#frontierMs() >= this.#nextCloseMs) this.#close(this.#frontierMs());
+    this.#hear(record.receivedMs);
+    return true;
+  }
+
+  #processPane(record: StoredRecord): boolean {
+    if (record.key === this.#group) {
+      if (this.#awaitsFirst) this.#begin(record);
+      if (record.kind === 'pane' && !this.#merge(record)) return false;
+      const tick = record.kind === 'tick' ? decodeTick(record.value) : null;
+      for (const [stream, completeAfterMs] of tick?.completeAfterMs ?? []) {
+        const state = this.#streams.get(stream);
+        if (state !== undefined) state.completeAfterMs = Math.max(state.completeAfterMs, completeAfterMs);
+      }
+      if (tick !== null) this.#hear(tick.frontierMs);
     }
+    this.#position = record.offset + 1;
     return true;
   }
 
   /** What was closed since the last take. */
   take(): Taken {
-    const taken = { rows: this.#rows, late: this.#late, checkpoint: this.#checkpoint() };
+    const panes = this.#stage === 'first' ? this.#handOn() : [];
+    const taken = { rows: this.#rows, late: this.#late, panes, checkpoint: this.#checkpoint() };
     this.#rows = [];
     this.#late = [];
     return taken;
@@ -177,7 +214,7 @@ export class Engine {
       frontierMs: this.frontierMs,
       openSeries: this.openSeries,
       openAccumulators,
-      pendingRows: this.#rows.length,
+      pendingRows: this.pendingRows,
       pendingLate: this.#late.length,
       unreadable: this.#unreadable,
       unknownStream: this.#unknownStream,
@@ -187,15 +224,40 @@ export class Engine {
   }
 
   #frontierMs(): number {
+    if (this.#stage === 'second') return this.#watermarkMs;
     return this.#watermarkMs - this.#options.graceMs - this.#options.disorderMs;
+  }
+
+  #hear(clockMs: number): void {
+    if (clockMs <= this.#watermarkMs) return;
+    this.#watermarkMs = clockMs;
+    this.#open.close(this.#frontierMs(), this.#giveOut);
   }
 
   #begin(first: StoredRecord): void {
     this.#awaitsFirst = false;
-    const completeAfterMs = completeAfterFirst(first, this.#start, this.#options);
+    const completeAfterMs = completeAfterFirst(first, this.#start, this.#options, this.#stage);
     for (const state of this.#streams.values()) {
       state.completeAfterMs = Math.max(state.completeAfterMs, completeAfterMs);
+      state.handedAfterMs = Math.max(state.handedAfterMs, completeAfterMs);
     }
+  }
+
+  /** The panes closed since the last time, between what was true before them and what is true after them. */
+  #handOn(): LogRecord[] {
+    if (this.#awaitsFirst || this.#watermarkMs === Number.NEGATIVE_INFINITY) return [];
+    const completeAfterMs = new Map<string, number>();
+    for (const { stream, handedAfterMs } of this.#streams.values()) {
+      if (Number.isFinite(handedAfterMs)) completeAfterMs.set(stream.name, handedAfterMs);
+    }
+    const tick = (frontierMs: number) => tickRecord({ frontierMs, completeAfterMs }, this.#group, this.#watermarkMs);
+    const { frontierMs } = this;
+    const opening = this.#toldFrontierMs === null ? [tick(this.#start.emittedToMs)] : [];
+    const closing = frontierMs > (this.#toldFrontierMs ?? this.#start.emittedToMs) ? [tick(frontierMs)] : [];
+    const panes = [...opening, ...this.#panes, ...closing];
+    this.#toldFrontierMs = frontierMs;
+    this.#panes = [];
+    return panes;
   }
 
   /** False: no room for a new series. */
@@ -228,7 +290,7 @@ export class Engine {
       if (isNew) this.#unreadable++;
       return true;
     }
-    const pane = this.#pane(state, startMs, record.offset);
+    const pane = this.#open.pane(state, startMs, record.offset, this.#watermarkMs);
     if (pane === null) {
       if (isNew) state.stats.outOfReach++;
       return true;
@@ -237,6 +299,43 @@ export class Engine {
     if (series === null) return false;
     this.#count(reading, fingerprint, state, pane.cellOfReading(series), pane, isNew);
     return true;
+  }
+
+  /** False: no room for a new series. */
+  #merge(record: StoredRecord): boolean {
+    const isNew = record.offset >= this.#start.producedTo;
+    const part = decodePane(record.value);
+    const tags = part && tagsOf(part.tags);
+    if (part === null || tags === null) {
+      if (isNew) this.#unreadable++;
+      return true;
+    }
+    const state = this.#streams.get(part.stream);
+    if (state === undefined || part.rules !== state.firstHash) {
+      if (isNew) this.#unknownStream++;
+      return true;
+    }
+    // The first copy of a pane that the clock has passed stands before the tick.
+    const isPassed = part.endMs <= this.#frontierMs();
+    const pane = isPassed ? null : this.#open.pane(state, part.startMs, record.offset, this.#watermarkMs);
+    if (pane === null) {
+      if (isNew) state.stats.outOfReach++;
+      return true;
+    }
+    const series = state.seriesByTags.get(part.tags) ?? state.addSeries(part.tags, tags, this.#options.hasRoom);
+    if (series === null) return false;
+    if (this.isRepeat(pane, series)) {
+      if (isNew) state.stats.duplicates++;
+      return true;
+    }
+    part.fill(pane.cell(series));
+    if (isNew) state.stats.counted++;
+    return true;
+  }
+
+  /** Not private, so that a test can plant its absence. */
+  protected isRepeat(pane: OpenWindow, series: Series): boolean {
+    return pane.cells.has(series);
   }
 
   #refuse(record: StoredRecord, state: StreamState, reason: LateReason): void {
@@ -268,83 +367,21 @@ export class Engine {
     if (isNew) state.stats.counted++;
   }
 
-  /** The open pane that starts at `startMs`; null when nothing that it belongs to is to be emitted. */
-  #pane(state: StreamState, startMs: number, offset: number): OpenWindow | null {
-    if (state.lastPaneMs !== startMs) {
-      state.lastPane = this.#window(state, state.base, startMs, offset);
-      state.lastPaneMs = startMs;
-    }
-    return state.lastPane;
-  }
-
-  #window(state: StreamState, level: Level, startMs: number, offset: number): OpenWindow | null {
-    const known = state.window(level, startMs);
-    if (known !== undefined) return known;
-    const endMs = startMs + level.sizeMs;
-    const parents: OpenWindow[] = [];
-    for (const larger of level.feeds) {
-      for (const start of windowStarts(larger, startMs, endMs)) {
-        const parent = this.#window(state, larger, start, offset);
-        if (parent !== null) parents.push(parent);
-      }
-    }
-    const emitted = level.label !== null && endMs > this.#start.emittedToMs && startMs > state.completeAfterMs;
-    if (!emitted && parents.length === 0) return null;
-    const { name: stream, metrics, distinct = [] } = state.stream;
-    const watermarkBeforeMs = this.#watermarkMs;
-    const window = new OpenWindow({
-      stream,
-      metrics,
-      distinct,
-      level,
-      startMs,
-      endMs,
-      emitted,
-      parents,
-      minOffset: offset,
-      watermarkBeforeMs,
-    });
-    state.setWindow(window);
-    this.#open.add(window);
-    if (endMs < this.#nextCloseMs) this.#nextCloseMs = endMs;
-    return window;
-  }
-
-  /** Closes every window that ends at or before the frontier: ascending, so that a source comes before what it feeds. */
-  #close(frontierMs: number): void {
-    const due = [...this.#open].filter((window) => window.endMs <= frontierMs);
-    due.sort((a, b) => a.endMs - b.endMs || a.level.sizeMs - b.level.sizeMs);
-    for (const window of due) {
-      const state = this.#streams.get(window.stream)!;
-      const label = window.level.label;
-      for (const cell of window.cells.values()) {
-        cell.close(window);
-        if (window.emitted) cell.rows(window, this.#rows);
-        let kept = false;
-        for (let i = 1; i <= window.parents.length; i++) {
-          kept = window.parents[i - 1]!.merge(cell, i === window.parents.length);
-        }
-        if (!kept) state.release(cell.series);
-      }
-      if (window.emitted) this.#closed.set(label!, (this.#closed.get(label!) ?? 0) + window.cells.size);
-      state.deleteWindow(window);
-      this.#open.delete(window);
-    }
-    this.#nextCloseMs = Number.POSITIVE_INFINITY;
-    for (const window of this.#open) if (window.endMs < this.#nextCloseMs) this.#nextCloseMs = window.endMs;
-  }
+  readonly #giveOut: OnClosed = (cell, window, state, isGivenOut) => {
+    if (!isGivenOut) return;
+    const { label, isJoint } = window.level;
+    if (isJoint) this.#panes.push(paneRecord(cell, window, state.firstHash, this.#group, this.#watermarkMs));
+    if (label === null) return;
+    cell.rows(window, this.#rows);
+    this.#closed.set(label, (this.#closed.get(label) ?? 0) + 1);
+  };
 
   #checkpoint(): Checkpoint | null {
     // S is not known yet: what was restored is still all there is to say.
     if (this.#awaitsFirst) return this.#restored;
-    let offset = this.#position;
-    let watermarkMs = this.#watermarkMs;
-    for (const window of this.#open) {
-      if (window.minOffset < offset) {
-        offset = window.minOffset;
-        watermarkMs = window.watermarkBeforeMs;
-      }
-    }
+    const oldest = this.#open.oldest();
+    const offset = oldest?.minOffset ?? this.#position;
+    const watermarkMs = oldest?.watermarkBeforeMs ?? this.#watermarkMs;
     const { frontierMs } = this;
     const streams = new Map<string, boolean>();
     let completeAfterMs = Number.NEGATIVE_INFINITY;

@@ -1,6 +1,7 @@
 /** The engines' counts as telemetry: engines count from zero at every assignment, the process's counters only grow. */
 import type { Telemetry } from '../telemetry.ts';
 import type { Engine, EngineStats } from './engine.ts';
+import type { Stage } from './window.ts';
 
 /** What this needs of a partition. */
 interface Observed {
@@ -11,16 +12,30 @@ interface Observed {
 
 export class RollupMetrics {
   readonly #telemetry: Telemetry;
+  readonly #stage: Stage;
   /** What was counted so far of each partition's present engine. */
   readonly #seen = new Map<number, { engine: unknown; stats: EngineStats | null }>();
 
-  constructor(telemetry: Telemetry) {
+  constructor(telemetry: Telemetry, stage: Stage) {
     this.#telemetry = telemetry;
+    this.#stage = stage;
+  }
+
+  /** The log of a second stage is the panes topic: its positions are no readings. */
+  get #gauges() {
+    const telemetry = this.#telemetry;
+    if (this.#stage !== 'second') return telemetry;
+    const {
+      panesLagRecords: lagRecords,
+      panesOpenSeries: openSeries,
+      panesFrontierSeconds: frontierSeconds,
+    } = telemetry;
+    return { lagRecords, openSeries, frontierSeconds };
   }
 
   /** Gauges of partitions that are not ours any more disappear: their new owner shows them. */
   assigned(partitions: ReadonlySet<number>): void {
-    const { lagRecords, openSeries, frontierSeconds } = this.#telemetry;
+    const { lagRecords, openSeries, frontierSeconds } = this.#gauges;
     for (const partition of this.#seen.keys()) {
       if (partitions.has(partition)) continue;
       for (const gauge of [lagRecords, openSeries, frontierSeconds]) gauge.remove({ partition });
@@ -32,7 +47,7 @@ export class RollupMetrics {
   beginning(partition: number, engine: Observed['engine']): void {
     this.#seen.set(partition, { engine, stats: null });
     const { log } = this.#telemetry;
-    const fields = { partition, offset: engine.position };
+    const fields = { partition, offset: engine.position, stage: this.#stage };
     switch (engine.beginning) {
       case 'truncated':
         log.error(fields, 'the log lost records that open windows need: windows around the gap will be missing');
@@ -66,6 +81,12 @@ export class RollupMetrics {
     seen.stats = stats;
     for (const [stream, now] of stats.streams) {
       const last = before?.streams.get(stream);
+      if (this.#stage === 'second') {
+        grow(now.counted, last?.counted, (by) => telemetry.panes.inc({ kind: 'merged' }, by));
+        grow(now.duplicates, last?.duplicates, (by) => telemetry.panes.inc({ kind: 'repeated' }, by));
+        grow(now.outOfReach, last?.outOfReach, (by) => telemetry.panes.inc({ kind: 'out of reach' }, by));
+        continue;
+      }
       grow(now.counted, last?.counted, (by) => telemetry.counted.inc({ stream }, by));
       grow(now.duplicates, last?.duplicates, (by) => telemetry.duplicates.inc({ stream }, by));
       grow(now.outOfReach, last?.outOfReach, (by) => telemetry.outOfReach.inc({ stream }, by));
@@ -75,19 +96,22 @@ export class RollupMetrics {
     for (const [window, closed] of stats.closed) {
       grow(closed, before?.closed.get(window), (by) => telemetry.windowsClosed.inc({ window }, by));
     }
-    grow(stats.unreadable, before?.unreadable, (by) => telemetry.unexplained.inc({ reason: 'unreadable' }, by));
-    grow(stats.unknownStream, before?.unknownStream, (by) =>
-      telemetry.unexplained.inc({ reason: 'unknown-stream' }, by),
-    );
+    if (this.#stage !== 'second') {
+      grow(stats.unreadable, before?.unreadable, (by) => telemetry.unexplained.inc({ reason: 'unreadable' }, by));
+      grow(stats.unknownStream, before?.unknownStream, (by) =>
+        telemetry.unexplained.inc({ reason: 'unknown-stream' }, by),
+      );
+    }
     const skipped = stats.unreadable + stats.unknownStream;
     if (skipped > (before === null ? 0 : before.unreadable + before.unknownStream)) {
       const fields = { partition, unreadable: stats.unreadable, unknownStream: stats.unknownStream };
       telemetry.limited('warn', 'rollup-skipped', fields, 'the log holds records that no configured stream explains');
     }
-    telemetry.lagRecords.set({ partition }, Math.max(0, observed.endOffset - stats.position));
-    telemetry.openSeries.set({ partition }, stats.openAccumulators);
+    const { lagRecords, openSeries, frontierSeconds } = this.#gauges;
+    lagRecords.set({ partition }, Math.max(0, observed.endOffset - stats.position));
+    openSeries.set({ partition }, stats.openAccumulators);
     if (Number.isFinite(observed.committedFrontierMs)) {
-      telemetry.frontierSeconds.set({ partition }, observed.committedFrontierMs / 1_000);
+      frontierSeconds.set({ partition }, observed.committedFrontierMs / 1_000);
     }
   }
 }

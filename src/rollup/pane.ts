@@ -2,6 +2,8 @@
  * What the engine holds of open windows: per window a cell for each series, per cell the aggregates of its metrics and
  * what the row says about completeness. A cell is the same, whatever the order and grouping of `add` and `merge`.
  *
+ * The base panes of a second stage (panes.ts) are given one whole pane a series instead of readings.
+ *
  * Duplicates are told apart in base panes only, and only while they are open: two readings of one series and millisecond,
  * or of one named identity, fall into the same pane, and the first offset wins.
  */
@@ -128,6 +130,19 @@ export class Cell {
         this.#distinctOf(field).add(value);
       }
     }
+  }
+
+  /** Field and content of each, in the order of `fields`: for a record of the panes topic. */
+  distinctOf(fields: readonly string[]): [field: string, distinct: Distinct][] {
+    return fields.flatMap((field): [string, Distinct][] => {
+      const distinct = this.#distinct?.get(field);
+      return distinct ? [[field, distinct]] : [];
+    });
+  }
+
+  setDistinct(field: string, distinct: Distinct): void {
+    this.#distinct ??= new Map();
+    this.#distinct.set(field, distinct);
   }
 
   #distinctOf(field: string): Distinct {
@@ -257,7 +272,7 @@ export class OpenWindow {
   readonly level: Level;
   readonly startMs: number;
   readonly endMs: number;
-  /** False: only there to be merged into its parents. */
+  /** Its rows, or panes, are given out when it closes. False: only there to be merged into its parents. */
   readonly emitted: boolean;
   /** The open windows that this one is merged into when it closes. */
   readonly parents: readonly OpenWindow[];

@@ -3,8 +3,9 @@
  *
  * A flush does, each step awaited, in this order and no other:
  *   1 closed rows into the store (rows that it refuses for good: to the dead letters, with the reason)
- *   2 late readings into the late log
- *   3 the commit, with the checkpoint that belongs to exactly these rows and readings
+ *   2 with two stages: closed panes into the panes topic, and behind them the tick that says that they are there
+ *   3 late readings into the late log
+ *   4 the commit, with the checkpoint that belongs to exactly these rows and readings
  * A crash between any two of them repeats the earlier ones with equal content; a commit that came first could lose rows.
  *
  * Whatever fails is tried again for ever: a store that is down delays this partition, not the others, and loses nothing that
@@ -51,6 +52,8 @@ export interface PartitionOptions {
   readonly partition: number;
   readonly store: RowStore;
   appendLate(records: readonly LogRecord[]): Promise<Outcome>;
+  /** With two stages, of the first: to the partition of the panes topic that has the same number. */
+  appendPanes?(partition: number, records: readonly LogRecord[]): Promise<Outcome>;
   deadLetter(refused: readonly RefusedRow[]): Promise<Outcome>;
   commit(partition: number, checkpoint: Checkpoint): Promise<Outcome>;
   onClosed?(rows: readonly Row[]): void;
@@ -61,7 +64,7 @@ export interface PartitionOptions {
 
 /** What a partition waits for, since when, and the last answer. */
 export interface Waiting {
-  readonly for: 'store' | 'dead letters' | 'late log' | 'log' | 'room for new series';
+  readonly for: 'store' | 'dead letters' | 'panes topic' | 'late log' | 'log' | 'room for new series';
   readonly sinceMs: number;
   readonly failure: Failure | null;
 }
@@ -170,7 +173,7 @@ export class PartitionRollup<E extends PartitionEngine> {
   async #flushOnce(): Promise<void> {
     const options = this.#options;
     const { position, frontierMs } = this.engine;
-    const { rows, late, checkpoint } = this.engine.take();
+    const { rows, panes, late, checkpoint } = this.engine.take();
     if (rows.length > 0) {
       const written = await this.persist('store', (signal) => options.store.write(rows, signal));
       if (written === null) return;
@@ -179,6 +182,10 @@ export class PartitionRollup<E extends PartitionEngine> {
       }
       this.#observeDurable(rows);
       options.onClosed?.(rows);
+    }
+    if (panes.length > 0) {
+      const { partition, appendPanes } = options;
+      if ((await this.persist('panes topic', () => appendPanes!(partition, panes))) === null) return;
     }
     if (late.length > 0 && (await this.persist('late log', () => options.appendLate(late))) === null) return;
     if (checkpoint === null) return;

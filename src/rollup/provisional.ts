@@ -16,7 +16,7 @@ export function provisionalRows(open: Iterable<OpenWindow>, limit: number, wante
   windows.sort((a, b) => a.level.sizeMs - b.level.sizeMs || b.startMs - a.startMs);
   const rows: Row[] = [];
   for (const window of windows) {
-    if (!window.emitted || (wanted && !isWanted(window, wanted))) continue;
+    if (!window.emitted || window.level.label === null || (wanted && !isWanted(window, wanted))) continue;
     const tags = Object.entries(wanted?.tags ?? {});
     const found = new Set<Series>();
     collect(window, parts, tags, found);

@@ -24,7 +24,7 @@ import { pause } from '../retry.ts';
 import { type Row, type RowQuery, STATISTICS } from '../row.ts';
 import type { Stream } from '../stream.ts';
 import type { Telemetry } from '../telemetry.ts';
-import { decodeCheckpoint } from './checkpoint.ts';
+import { committedFrontiers, type Frontiers } from './frontiers.ts';
 import { decodeLate } from './late.ts';
 import type { RowStore } from './partition.ts';
 import { recompute } from './recompute.ts';
@@ -50,6 +50,8 @@ export interface RepairStore {
 export interface RepairOptions {
   readonly log: LogReader;
   readonly late: LogReader;
+  /** With two stages: the panes topic, whose commits say which larger windows are durable. */
+  readonly panes?: LogReader | undefined;
   /** Of the rollup whose rows these are. */
   readonly group: string;
   readonly streams: Readonly<Record<string, Stream>>;
@@ -230,19 +232,18 @@ class RunningRepair implements Repair {
 
   /** Marked windows that are closed, durable and have waited, in clusters that are close in time. */
   async #due(partition: LatePartition): Promise<[string, Mark][][]> {
-    const { log, group, clock, delayMs = REPAIR_DELAY_MS } = this.#options;
-    const frontiers = new Map<number, number>();
+    const { clock, streams, delayMs = REPAIR_DELAY_MS } = this.#options;
+    const frontiers = new Map<number, Frontiers | null>();
     const due: [string, Mark][] = [];
     for (const [key, mark] of partition.marks) {
       if (clock.monotonicMs() - mark.markedMs < delayMs) continue;
-      let frontierMs = frontiers.get(mark.logPartition);
-      if (frontierMs === undefined) {
-        const stored = await log.checkpoint(group, mark.logPartition);
-        const progress = stored.ok && stored.value ? decodeCheckpoint(stored.value) : null;
-        frontierMs = progress?.frontierMs ?? Number.NEGATIVE_INFINITY;
-        frontiers.set(mark.logPartition, frontierMs);
+      let committed = frontiers.get(mark.logPartition);
+      if (committed === undefined) {
+        const known = await committedFrontiers(this.#options, mark.logPartition);
+        committed = known.ok ? known.value : null;
+        frontiers.set(mark.logPartition, committed);
       }
-      if (mark.endMs <= frontierMs) due.push([key, mark]);
+      if (committed !== null && mark.endMs <= committed(streams[mark.stream]!, mark.window)) due.push([key, mark]);
     }
     due.sort(([, a], [, b]) => a.logPartition - b.logPartition || a.startMs - b.startMs);
     const clusters: [string, Mark][][] = [];

@@ -12,6 +12,12 @@
  *   a stream was added or its windows, metrics,    S = WL + skew for this stream: all below L was received by WL.
  *   grace or disorder were changed                 What was closed under the old settings (end <= F) stays as it is.
  *
+ * Of two stages (panes.ts) each is restored by itself. The first keeps what one stage has committed: its own windows are
+ * among them, so their rows go on without a gap. But the panes of then are not in the topic, nor may those be trusted that
+ * a changed stream has there: what is handed on says that it is complete after F only, and the second leaves out the
+ * windows that began before. From two stages to one, a stream counts as changed. The second stage never takes the
+ * beginning of its topic for the beginning of everything: the first record there says what is below it.
+ *
  * A missing row is honest, a partial one is not. The first record's tIn tells about the lost ones before it only as long
  * as the log is not further out of order than grace + disorder; more than that, and readings are stragglers.
  * A process that dies between a write and its commit, and comes back with another configuration, writes what it had
@@ -20,6 +26,8 @@
 import type { Checkpoint, StoredRecord } from '../log.ts';
 import type { Stream } from '../stream.ts';
 import { decodeCheckpoint, streamHash } from './checkpoint.ts';
+import { reachOf } from './panes.ts';
+import type { Stage } from './window.ts';
 
 export interface Restore {
   readonly checkpoint: Checkpoint | null;
@@ -55,27 +63,43 @@ export interface Start {
   readonly awaitsFirst: boolean;
   /** S by the name of the stream; absent = all is known. */
   readonly completeAfterMs: ReadonlyMap<string, number>;
+  /** Of a first stage: after this the stream's panes are all in the topic, too; absent = as S. */
+  readonly handedAfterMs: ReadonlyMap<string, number>;
 }
 
-export function startOf(restore: Restore, streams: readonly Stream[], admission: Admission): Start {
+export function startOf(
+  restore: Restore,
+  streams: readonly Stream[],
+  admission: Admission,
+  stage: Stage = 'only',
+): Start {
   const { checkpoint, firstOffset, endOffset } = restore;
   const progress = checkpoint && decodeCheckpoint(checkpoint);
   const none = Number.NEGATIVE_INFINITY;
   if (progress === null) {
     const offset = Math.max(checkpoint?.offset ?? firstOffset, firstOffset);
     const beginning = offset === 0 ? 'true-beginning' : checkpoint ? 'foreign' : 'cold';
-    const unknown = { watermarkMs: none, emittedToMs: none, producedTo: 0, completeAfterMs: new Map() };
-    return { beginning, offset, awaitsFirst: offset > 0, ...unknown };
+    const unknown = { watermarkMs: none, emittedToMs: none, producedTo: 0 };
+    const awaitsFirst = offset > 0 || stage === 'second';
+    return { beginning, offset, awaitsFirst, ...unknown, completeAfterMs: new Map(), handedAfterMs: new Map() };
   }
   const emittedToMs = progress.frontierMs;
+  const isRewound = progress.position > endOffset;
+  const handedAfterMs = new Map<string, number>();
+  for (const stream of streams) {
+    const isKnown = progress.streams.has(streamHash(stream, admission, stage));
+    if (!isKnown || isRewound) handedAfterMs.set(stream.name, emittedToMs);
+  }
   if (progress.offset > endOffset) {
     const anew = { offset: firstOffset, watermarkMs: none, producedTo: firstOffset, completeAfterMs: new Map() };
-    return { beginning: 'rewound', emittedToMs, awaitsFirst: firstOffset > 0, ...anew };
+    const awaitsFirst = firstOffset > 0 || stage === 'second';
+    return { beginning: 'rewound', emittedToMs, awaitsFirst, ...anew, handedAfterMs };
   }
   const completeAfterMs = new Map<string, number>();
   let isChanged = false;
   for (const stream of streams) {
-    const isBound = progress.streams.get(streamHash(stream, admission));
+    let isBound = progress.streams.get(streamHash(stream, admission, stage));
+    if (stage === 'first') isBound ??= progress.streams.get(streamHash(stream, admission));
     if (isBound === undefined) {
       isChanged = true;
       completeAfterMs.set(stream.name, Math.max(progress.completeAfterMs, progress.watermarkMs + admission.skewMs));
@@ -84,7 +108,12 @@ export function startOf(restore: Restore, streams: readonly Stream[], admission:
     }
   }
   const isTruncated = progress.offset < firstOffset;
-  const isRewound = progress.position > endOffset;
+  if (stage === 'second' && isRewound) {
+    // Panes that the first stage has committed are gone from the topic, and are not written again.
+    const lostToMs = emittedToMs + admission.graceMs + admission.disorderMs + admission.skewMs;
+    for (const { name } of streams)
+      completeAfterMs.set(name, Math.max(lostToMs, completeAfterMs.get(name) ?? lostToMs));
+  }
   return {
     beginning: isRewound ? 'rewound' : isTruncated ? 'truncated' : isChanged ? 'reconfigured' : 'resumed',
     offset: Math.max(progress.offset, firstOffset),
@@ -93,13 +122,18 @@ export function startOf(restore: Restore, streams: readonly Stream[], admission:
     producedTo: Math.min(progress.position, endOffset),
     awaitsFirst: isTruncated,
     completeAfterMs,
+    handedAfterMs,
   };
 }
 
-/** S of all streams, once the first record is there. */
-export function completeAfterFirst(first: StoredRecord, start: Start, admission: Admission): number {
+/**
+ * S of all streams, once the first record is there. What is lost of a panes topic ends at or before what its first record
+ * says, but for a process that was thrown out and lags: by no more, it is taken, than a reading may lag.
+ */
+export function completeAfterFirst(first: StoredRecord, start: Start, admission: Admission, stage: Stage): number {
   const { graceMs, disorderMs, skewMs } = admission;
-  const isBelowP = first.offset <= start.producedTo;
-  const knownMs = isBelowP ? start.emittedToMs : Math.max(start.emittedToMs, first.receivedMs);
+  const isBelowP = stage !== 'second' && first.offset <= start.producedTo;
+  const firstMs = stage === 'second' ? reachOf(first) : first.receivedMs;
+  const knownMs = isBelowP ? start.emittedToMs : Math.max(start.emittedToMs, firstMs);
   return knownMs + graceMs + disorderMs + skewMs;
 }

@@ -6,6 +6,8 @@
  * is no fencing here, and whatever the group does, the only duty is the order within a flush (partition.ts).
  *
  * Flushes happen every `flushMs` for each partition that has something pending, when much is pending, and before a stop.
+ * Two stages (panes.ts) are two of these, each with a topic and a group of its own.
+ *
  * The stop gives what is pending STOP_FLUSH_MS to become durable; what does not is done again by the next start.
  */
 import type { Clock } from '../clock.ts';
@@ -19,8 +21,10 @@ import type { Telemetry } from '../telemetry.ts';
 import { MAX_STREAMS } from './checkpoint.ts';
 import { Engine, type EngineOptions, type EngineStats } from './engine.ts';
 import { RollupMetrics } from './metrics.ts';
+import { secondGroup } from './panes.ts';
 import { PartitionRollup, type RefusedRow, type RowStore, type Waiting } from './partition.ts';
 import type { Restore } from './restore.ts';
+import type { Stage } from './window.ts';
 
 /** How long a stop waits for what is pending. */
 export const STOP_FLUSH_MS = 8_000;
@@ -29,7 +33,7 @@ const LIVE_ROWS = 2_000;
 
 export interface RollupOptions {
   readonly reader: LogReader;
-  /** Consumer group: one for each set of rows in a store. */
+  /** Consumer group: one for each set of rows in a store. Of two stages: that of the first; the second adds to the name. */
   readonly group: string;
   readonly streams: Readonly<Record<string, Stream>>;
   readonly config: RollupConfig;
@@ -38,6 +42,10 @@ export interface RollupOptions {
   appendLate(records: readonly LogRecord[]): Promise<Outcome>;
   /** Keeps rows that the store refused for good, with the reason. Some may come twice. */
   deadLetter(refused: readonly RefusedRow[]): Promise<Outcome>;
+  /** Absent: 'only'. */
+  readonly stage?: Stage;
+  /** Of a first stage: resolves with ok when these records are durable in this partition of the panes topic. */
+  appendPanes?(partition: number, records: readonly LogRecord[]): Promise<Outcome>;
   readonly telemetry: Telemetry;
   readonly clock: Clock;
   /** Final rows, once they are durable. After a crash some come again. */
@@ -91,7 +99,7 @@ class RunningRollup implements Rollup {
   constructor(options: RollupOptions) {
     this.#options = options;
     this.#pause = options.pause ?? pause;
-    this.#metrics = new RollupMetrics(options.telemetry);
+    this.#metrics = new RollupMetrics(options.telemetry, options.stage ?? 'only');
   }
 
   async join(): Promise<void> {
@@ -101,8 +109,9 @@ class RunningRollup implements Rollup {
       stopping: () => this.#finish(),
       ended: (reason) => this.#ended(reason),
     };
-    this.#consumer = await this.#options.reader.consume(this.#options.group, handlers);
-    const { store } = this.#options;
+    const { group, stage, reader, store } = this.#options;
+    this.#consumer = await reader.consume(stage === 'second' ? secondGroup(group) : group, handlers);
+
     const { flushMs, liveMs } = this.#options.config;
     this.#loops = [this.#every(flushMs, () => this.#flushDirty())];
     if (store.running) this.#loops.push(this.#every(liveMs, () => this.#showLive()));
@@ -152,12 +161,12 @@ class RunningRollup implements Rollup {
   }
 
   #restore(restore: Restore & { partition: number }): PartitionRollup<Engine> {
-    const { streams, config, telemetry, clock } = this.#options;
+    const { streams, config, telemetry, clock, stage = 'only', group: firstGroup } = this.#options;
     const { partition } = restore;
     const { graceMs, disorderMs, skewMs } = config;
     const create = this.#options.createEngine ?? ((options, from) => new Engine(options, from));
     const hasRoom = () => this.#openSeries() < config.maxSeries;
-    const engine = create({ partition, streams, graceMs, disorderMs, skewMs, hasRoom }, restore);
+    const engine = create({ partition, streams, graceMs, disorderMs, skewMs, stage, firstGroup, hasRoom }, restore);
     this.#metrics.beginning(partition, engine);
     const rollup = new PartitionRollup(
       engine,
@@ -165,6 +174,7 @@ class RunningRollup implements Rollup {
         partition,
         store: this.#options.store,
         appendLate: (records) => this.#options.appendLate(records),
+        appendPanes: (of, records) => this.#options.appendPanes!(of, records),
         deadLetter: (refused) => this.#options.deadLetter(refused),
         commit: async (of, checkpoint) =>
           this.#consumer?.commit(of, checkpoint) ?? fail('KAFKA_OTHER', 'not joined yet', { retryable: true }),

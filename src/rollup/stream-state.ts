@@ -3,7 +3,7 @@
 import { seriesName } from '../reading.ts';
 import type { Stream } from '../stream.ts';
 import type { OpenWindow, Series } from './pane.ts';
-import { type Level, planLevels } from './window.ts';
+import { type Level, planLevels, type Stage, windowsOf } from './window.ts';
 
 /** Readings of this stream, each in exactly one of these; `conflicts` is a part of `duplicates`. */
 export interface StreamStats {
@@ -20,10 +20,14 @@ export interface StreamStats {
 export class StreamState {
   readonly stream: Stream;
   readonly hash: string;
+  /** What panes of this stream carry between two stages. */
+  readonly firstHash: string;
   readonly base: Level;
   readonly largestMs: number;
   /** S of this stream. */
   completeAfterMs = Number.NEGATIVE_INFINITY;
+  /** Of the first of two stages: panes that start after it are all handed on. Never below `completeAfterMs`. */
+  handedAfterMs = Number.NEGATIVE_INFINITY;
   /** By name. */
   readonly series = new Map<string, Series>();
   /** By their tags as they stand in records: JSON. Nearly always one text a series. */
@@ -34,11 +38,12 @@ export class StreamState {
   lastPaneMs = Number.NaN;
   lastPane: OpenWindow | null = null;
 
-  constructor(stream: Stream, hash: string) {
+  constructor(stream: Stream, { hash, firstHash }: { hash: string; firstHash: string }, stage: Stage) {
     this.stream = stream;
     this.hash = hash;
-    this.base = planLevels(stream.windows);
-    this.largestMs = Math.max(...stream.windows.map((window) => window.sizeMs));
+    this.firstHash = firstHash;
+    this.base = planLevels(stream.windows, stage);
+    this.largestMs = Math.max(this.base.sizeMs, ...windowsOf(stream.windows, stage).map((window) => window.sizeMs));
   }
 
   /** The series with these tags, made if there is none; null = it would be new, and there is no room. */

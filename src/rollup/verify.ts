@@ -21,8 +21,9 @@ import { seriesName } from '../reading.ts';
 import type { Row, RowQuery } from '../row.ts';
 import { STATISTICS } from '../row.ts';
 import type { Stream, WindowSize } from '../stream.ts';
-import { decodeCheckpoint, encodeCheckpoint, streamHash } from './checkpoint.ts';
+import { encodeCheckpoint, streamHash } from './checkpoint.ts';
 import { Engine } from './engine.ts';
+import { committedFrontiers, type Frontiers } from './frontiers.ts';
 import { recompute } from './recompute.ts';
 import { floorTo } from './window.ts';
 
@@ -34,6 +35,8 @@ export interface VerifyOptions {
   readonly reader: LogReader;
   /** Where late readings are: needed for repaired rows only. */
   readonly lateReader: LogReader;
+  /** With two stages: the panes topic, whose commits say which larger windows must be in the store. */
+  readonly panes?: LogReader | undefined;
   /** The group of the rollup, whose commits say what must be in the store. */
   readonly group: string;
   readonly streams: Readonly<Record<string, Stream>>;
@@ -103,16 +106,15 @@ interface PartitionWalk {
   readonly engine: Engine;
   readonly batches: AsyncIterator<LogBatch>;
   readonly records: number;
-  /** F of the rollup's commit. */
-  readonly committedToMs: number;
+  readonly committed: Frontiers;
   finished: boolean;
 }
 
 /** Null: the partition has no records at all. */
 async function openWalk(options: VerifyOptions, partition: number): Promise<Outcome<PartitionWalk | null>> {
   const { reader, streams, config, fromMs } = options;
-  const stored = await reader.checkpoint(options.group, partition);
-  if (!stored.ok) return stored;
+  const committed = await committedFrontiers({ ...options, log: reader }, partition);
+  if (!committed.ok) return committed;
   const offsets = await reader.offsets(partition);
   if (!offsets.ok) return offsets;
   const { firstOffset, endOffset } = offsets.value;
@@ -130,13 +132,12 @@ async function openWalk(options: VerifyOptions, partition: number): Promise<Outc
     { partition, streams, ...config },
     { checkpoint: isTruncated || begin === 0 ? null : known, firstOffset: begin, endOffset },
   );
-  const progress = stored.value && decodeCheckpoint(stored.value);
   return succeed({
     partition,
     engine,
     batches: reader.range(partition, begin, endOffset)[Symbol.asyncIterator](),
     records: endOffset - begin,
-    committedToMs: progress?.frontierMs ?? Number.NEGATIVE_INFINITY,
+    committed: committed.value,
     finished: begin === endOffset,
   });
 }
@@ -261,7 +262,7 @@ class Verification {
       lane.expected.delete(key);
       this.#held--;
       const walk = this.#walks.find((candidate) => candidate.partition === partition)!;
-      if (row.endMs > walk.committedToMs) this.#pending++;
+      if (row.endMs > walk.committed(lane.stream, row.window)) this.#pending++;
       else this.#report({ kind: 'missing', expected: row, stored: null, fields: [] });
     }
     return repaired.length === 0 ? succeed(undefined) : this.#compareRepaired(lane, repaired);

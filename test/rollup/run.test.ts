@@ -19,6 +19,7 @@ const away = fail('STORE_UNREACHABLE', 'away', { retryable: true });
 const config: RollupConfig = {
   graceMs: 15_000,
   disorderMs: 2_000,
+  stages: 1,
   tickMs: 5_000,
   skewMs: 60_000,
   repair: 'off',

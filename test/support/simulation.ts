@@ -386,6 +386,7 @@ class Process {
         disorderMs,
         skewMs,
         tickMs: 5_000,
+        stages: 1,
         repair: 'off',
         repairDelayMs: 60_000,
         maxSeries: 1_000,
