@@ -35,7 +35,7 @@ import { encodeCheckpoint, streamHash } from './checkpoint.ts';
 import { type LateReason, lateRecord } from './late.ts';
 import { type OnClosed, OpenWindows } from './open-windows.ts';
 import type { Cell, OpenWindow, Series } from './pane.ts';
-import { decodePane, decodeTick, paneRecord, tickRecord } from './panes.ts';
+import { decodePane, decodeTick, type PassedPane, paneRecord, tickRecord } from './panes.ts';
 import { provisionalRows, type Wanted } from './provisional.ts';
 import { type CountableReading, fingerprintOf, readingOf, tagsOf } from './record.ts';
 import { type Admission, type Beginning, completeAfterFirst, type Restore, type Start, startOf } from './restore.ts';
@@ -328,14 +328,18 @@ export class Engine {
       if (isNew) state.stats.duplicates++;
       return true;
     }
-    part.fill(pane.cell(series));
+    this.place(part, pane.cell(series));
     if (isNew) state.stats.counted++;
     return true;
   }
 
-  /** Not private, so that a test can plant its absence. */
+  /** These two are not private, so that a test can plant a mistake here. */
   protected isRepeat(pane: OpenWindow, series: Series): boolean {
     return pane.cells.has(series);
+  }
+
+  protected place(part: PassedPane, cell: Cell): void {
+    part.fill(cell);
   }
 
   #refuse(record: StoredRecord, state: StreamState, reason: LateReason): void {

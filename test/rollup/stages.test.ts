@@ -182,6 +182,23 @@ describe('two stages', () => {
     );
   });
 
+  it('write no partial row when the panes topic was made anew, and nothing is known of the old one', () => {
+    fc.assert(
+      fc.property(seed, (number) => {
+        const one = scene(number);
+        const { random, records } = one;
+        const two = new TwoStages(one.options, records);
+        two.read(random.integer(0, records.length), random.integer(1, 30));
+        two.topic.length = 0;
+        two.secondCheckpoint = null;
+        two.read(Number.POSITIVE_INFINITY, random.integer(1, 30));
+        two.merge(random.integer(1, 30));
+        assertAmong(two.rows, oneStage(one));
+      }),
+      { numRuns: 60 },
+    );
+  });
+
   it('do not mix panes of another group or of other rules with their own', () => {
     const one = scene(7);
     const two = new TwoStages(one.options, one.records);

@@ -4,9 +4,11 @@ import type { Checkpoint, LogRecord, StoredRecord } from '../../src/log.ts';
 import { decodeReading, encodeReading } from '../../src/reading.ts';
 import { decodeCheckpoint, encodeCheckpoint, type Progress } from '../../src/rollup/checkpoint.ts';
 import { Engine, type EngineOptions, type Taken } from '../../src/rollup/engine.ts';
+import { Cell } from '../../src/rollup/pane.ts';
+import { decodeTick, type PassedPane, tickRecord } from '../../src/rollup/panes.ts';
 import type { Restore } from '../../src/rollup/restore.ts';
 import type { Row } from '../../src/row.ts';
-import type { Mutant } from './simulation.ts';
+import type { Mutant } from './simulation-process.ts';
 
 function altered(checkpoint: Checkpoint | null, change: (progress: Progress) => Partial<Progress>): Checkpoint | null {
   const progress = checkpoint && decodeCheckpoint(checkpoint);
@@ -102,4 +104,52 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
   },
   'the commit comes before the write': { commitBeforeWrite: true },
   'the clock on the wall decides what is late': seeing((record, clock) => ({ ...record, receivedMs: clock.nowMs() })),
+};
+
+/** A first stage that hands on something else than it should. */
+function handing(change: (panes: readonly LogRecord[]) => readonly LogRecord[]): Mutant {
+  class Mistaken extends Engine {
+    override take(): Taken {
+      const taken = super.take();
+      return { ...taken, panes: change(taken.panes) };
+    }
+  }
+  return { createEngine: (options, restore) => new Mistaken(options, restore) };
+}
+
+/** Adds every copy of a pane to its window. */
+class RepeatingEngine extends Engine {
+  protected override isRepeat(): boolean {
+    return false;
+  }
+
+  protected override place(part: PassedPane, cell: Cell): void {
+    const again = new Cell(cell.series, cell.aggregates.length);
+    part.fill(again);
+    cell.merge(again);
+  }
+}
+
+/** Of the stage between the two. */
+export const TWO_STAGE_MUTANTS: Readonly<Record<string, Mutant>> = {
+  'panes that were merged are merged again': {
+    createEngine: (options, restore) => new RepeatingEngine(options, restore),
+  },
+  'the tick goes before the panes': handing((panes) => [
+    ...panes.filter(({ kind }) => kind === 'tick'),
+    ...panes.filter(({ kind }) => kind === 'pane'),
+  ]),
+  'the panes come after the commit': { commitBeforePanes: true },
+};
+
+/** Seen only when history is truncated, or a setting changes. */
+export const HISTORY_MUTANTS: Readonly<Record<string, Mutant>> = {
+  'ticks do not say from when panes are complete': handing((panes) =>
+    panes.map((record) => {
+      const tick = record.kind === 'tick' ? decodeTick(record.value) : null;
+      return tick === null
+        ? record
+        : tickRecord({ ...tick, completeAfterMs: new Map() }, record.key, record.receivedMs);
+    }),
+  ),
 };

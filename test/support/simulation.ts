@@ -1,41 +1,24 @@
 /**
  * A whole installation in one seeded run: a log with partitions, a consumer group, a store, and processes that run the real
- * rollup. Every wait of every process (a fetch, a write, a commit, a pause) is an event; the scheduler lets one at a time
+ * rollup, as one stage or as two. Every wait of every process (a fetch, a write, a commit, a pause) is an event; the scheduler lets one at a time
  * happen, chosen at random, and between any two of them a process may crash, lose its partitions, go on as a zombie that
  * does not know it, or stop in order. A crash leaves requests behind that were or were not carried out.
  *
  * Every write is compared with the truth when it is made. In the end faults cease, one process finishes the log, and the
  * store must hold exactly the true rows. The same seed repeats the same run.
  */
-import { type Clock, ManualClock } from '../../src/clock.ts';
-import { done, fail, type Outcome, succeed } from '../../src/errors.ts';
-import type {
-  Assignment,
-  Checkpoint,
-  ConsumerHandlers,
-  LogBatch,
-  LogConsumer,
-  LogReader,
-  LogRecord,
-  StoredRecord,
-} from '../../src/log.ts';
+import { ManualClock } from '../../src/clock.ts';
+import type { Checkpoint, LogRecord, StoredRecord } from '../../src/log.ts';
 import { decodeCheckpoint } from '../../src/rollup/checkpoint.ts';
-import { Engine, type EngineOptions } from '../../src/rollup/engine.ts';
-import { decodeLate } from '../../src/rollup/late.ts';
-import type { Restore } from '../../src/rollup/restore.ts';
-import { type Rollup, startRollup } from '../../src/rollup/run.ts';
+import { windowsOf } from '../../src/rollup/window.ts';
 import type { Row } from '../../src/row.ts';
-import { silentTelemetry } from '../../src/telemetry.ts';
 import { Random } from './random.ts';
 import { differences, rowKey, type Truth, truthOf } from './simulation-oracle.ts';
+import { type Kind, type Member, type Mutant, Process } from './simulation-process.ts';
 import { reconfigured, type Workload } from './simulation-workload.ts';
 
-/** A planted mistake, made of the parts that a process is made of. */
-export interface Mutant {
-  createEngine?(options: EngineOptions, restore: Restore, clock: Clock): Engine;
-  /** Writes are acknowledged at once and carried out after the commit. */
-  readonly commitBeforeWrite?: boolean;
-}
+/** `stages`: from one stage to two, or from two to one, and back again later. */
+export type Change = 'grace' | 'windows' | 'metrics' | 'stages';
 
 export interface SimulationOptions {
   readonly seed: number;
@@ -44,10 +27,12 @@ export interface SimulationOptions {
   readonly truths: Map<string, Truth[]>;
   readonly truthKey: string;
   readonly mutant?: Mutant;
+  /** Default: 1. */
+  readonly stages?: 1 | 2;
   /** The log loses its beginning now and then. */
   readonly truncate?: boolean;
   /** From some moment on all processes run another configuration. */
-  readonly reconfigure?: 'grace' | 'windows' | 'metrics';
+  readonly reconfigure?: Change;
 }
 
 export interface SimulationResult {
@@ -59,16 +44,14 @@ export interface SimulationResult {
   readonly zombies: number;
   readonly repeatedWrites: number;
   readonly truncations: number;
+  readonly panes: number;
+  readonly repeatedPanes: number;
   readonly missing: number;
 }
 
 const PROBLEMS_KEPT = 5;
 const CHAOS_STEPS = 260;
 const QUIET_STEPS = 20_000;
-const GROUP = 'rollup';
-const telemetry = silentTelemetry();
-
-type Kind = 'fetch' | 'write' | 'commit' | 'append' | 'pause' | 'offsets' | 'join';
 
 interface Pending {
   readonly process: Process;
@@ -78,11 +61,38 @@ interface Pending {
   happen(answered: boolean): void;
 }
 
-interface Lease {
-  readonly partition: number;
-  readonly controller: AbortController;
-  position: number;
-  busy: Promise<void>;
+/** A topic, and what the one group that reads it has committed. */
+export class SimulatedLog {
+  readonly partitions: StoredRecord[][];
+  readonly committed: (Checkpoint | null)[];
+  readonly firstOffset: number[];
+  /** How many records of a partition were appended by now. */
+  readonly visible: number[];
+  readonly owners: (Member | null)[];
+
+  constructor(partitions: readonly (readonly StoredRecord[])[], visible: (records: readonly StoredRecord[]) => number) {
+    this.partitions = partitions.map((records) => [...records]);
+    this.committed = partitions.map(() => null);
+    this.firstOffset = partitions.map(() => 0);
+    this.visible = partitions.map(visible);
+    this.owners = partitions.map(() => null);
+  }
+
+  append(partition: number, records: readonly LogRecord[]): void {
+    const list = this.partitions[partition]!;
+    for (const record of records) list.push({ ...record, offset: list.length });
+    this.visible[partition] = list.length;
+  }
+
+  endOffset(partition: number): number {
+    const last = this.partitions[partition]![this.visible[partition]! - 1];
+    return last === undefined ? 0 : last.offset + 1;
+  }
+
+  durableToMs(partition: number): number {
+    const committed = this.committed[partition];
+    return (committed && decodeCheckpoint(committed)?.frontierMs) ?? Number.NEGATIVE_INFINITY;
+  }
 }
 
 export async function simulate(options: SimulationOptions): Promise<SimulationResult> {
@@ -91,14 +101,12 @@ export async function simulate(options: SimulationOptions): Promise<SimulationRe
   return world.result();
 }
 
-class World {
+export class World {
   readonly random: Random;
   readonly options: SimulationOptions;
   readonly clock = new ManualClock();
-  readonly log: readonly (readonly StoredRecord[])[];
-  readonly committed: (Checkpoint | null)[];
-  readonly firstOffset: number[];
-  readonly visible: number[];
+  readonly logs: { readonly readings: SimulatedLog; readonly panes: SimulatedLog };
+  stages: 1 | 2;
   readonly rows = new Map<string, Row>();
   readonly late: Set<number>[];
   pending: Pending[] = [];
@@ -111,40 +119,65 @@ class World {
   /** Windows that end at or before it were durable at that time. */
   readonly durableToMs: number[];
   readonly problems: string[] = [];
-  readonly counts = { crashes: 0, takeovers: 0, zombies: 0, repeatedWrites: 0, truncations: 0, missing: 0 };
-  #owners: (Process | null)[];
+  readonly counts = {
+    crashes: 0,
+    takeovers: 0,
+    zombies: 0,
+    repeatedWrites: 0,
+    truncations: 0,
+    missing: 0,
+    stageChanges: 0,
+  };
 
   constructor(options: SimulationOptions) {
     this.options = options;
     this.random = new Random(options.seed);
     this.workload = options.workload;
-    this.log = options.workload.partitions;
-    this.committed = this.log.map(() => null);
-    this.firstOffset = this.log.map(() => 0);
-    this.visible = this.log.map((records) => this.random.integer(0, Math.floor(records.length / 2)));
-    this.late = this.log.map(() => new Set());
-    this.knownAfterMs = this.log.map(() => Number.NEGATIVE_INFINITY);
-    this.durableToMs = this.log.map(() => Number.NEGATIVE_INFINITY);
-    this.#owners = this.log.map(() => null);
+    this.stages = options.stages ?? 1;
+    const { partitions } = options.workload;
+    this.logs = {
+      readings: new SimulatedLog(partitions, ({ length }) => this.random.integer(0, Math.floor(length / 2))),
+      panes: new SimulatedLog(
+        partitions.map(() => []),
+        () => 0,
+      ),
+    };
+    this.late = partitions.map(() => new Set());
+    this.knownAfterMs = partitions.map(() => Number.NEGATIVE_INFINITY);
+    this.durableToMs = partitions.map(() => Number.NEGATIVE_INFINITY);
     this.truth = this.#truth('');
   }
 
   result(): SimulationResult {
-    return { problems: this.problems, rows: this.rows.size, ...this.counts };
+    const texts = this.logs.panes.partitions.flatMap((records) =>
+      records.filter(({ kind }) => kind === 'pane').map(({ value }) => Buffer.from(value).toString()),
+    );
+    const panes = new Set(texts).size;
+    return {
+      problems: this.problems,
+      rows: this.rows.size,
+      panes,
+      repeatedPanes: texts.length - panes,
+      ...this.counts,
+    };
   }
 
   async run(): Promise<void> {
     for (let i = 0; i < 2; i++) await this.#start();
     await this.#rebalance();
-    const changeAt = this.options.reconfigure ? this.random.integer(60, CHAOS_STEPS) : -1;
+    const { reconfigure } = this.options;
+    const changes = reconfigure === 'stages' ? this.random.integer(1, 3) : reconfigure ? 1 : 0;
+    const changeAt = new Set(Array.from({ length: changes }, () => this.random.integer(60, CHAOS_STEPS)));
     for (let step = 0; step < CHAOS_STEPS; step++) {
       await this.#chaos();
-      if (step === changeAt) await this.#reconfigure(this.options.reconfigure!);
+      if (changeAt.has(step)) await this.#reconfigure(reconfigure!);
       await this.step();
     }
     this.quiet = true;
     for (const process of this.processes) if (process.isZombie) process.crash();
-    for (let p = 0; p < this.log.length; p++) this.visible[p] = this.log[p]!.length;
+    for (const log of this.#logs()) {
+      for (const [p, records] of log.partitions.entries()) log.visible[p] = records.length;
+    }
     if (!this.processes.some((process) => process.isAlive && !process.isStopping)) await this.#start();
     await this.#rebalance();
     for (let step = 0; step % 8 !== 0 || !this.#isFinished(); step++) {
@@ -225,8 +258,8 @@ class World {
     }
   }
 
-  commit(partition: number, checkpoint: Checkpoint): void {
-    this.committed[partition] = checkpoint;
+  #logs(): SimulatedLog[] {
+    return this.stages === 1 ? [this.logs.readings] : [this.logs.readings, this.logs.panes];
   }
 
   async #start(): Promise<void> {
@@ -240,10 +273,9 @@ class World {
     const { random } = this;
     const alive = this.processes.filter((process) => process.isAlive);
     const members = alive.filter((process) => !process.isZombie);
-    for (let p = 0; p < this.log.length; p++) {
-      if (random.chance(0.3)) {
-        this.visible[p] = Math.min(this.visible[p]! + random.integer(1, 12), this.log[p]!.length);
-      }
+    const { partitions, visible } = this.logs.readings;
+    for (const [p, { length }] of partitions.entries()) {
+      if (random.chance(0.3)) visible[p] = Math.min(visible[p]! + random.integer(1, 12), length);
     }
     if (alive.length > 0 && random.chance(0.025)) {
       const victim = random.pick(alive);
@@ -267,53 +299,64 @@ class World {
       await this.#start();
       await this.#rebalance();
     }
-    if (this.options.truncate && random.chance(0.01)) this.#truncate();
+    if (this.options.truncate && random.chance(0.01)) this.#truncate(random.pick(this.#logs()));
   }
 
   async #rebalance(): Promise<void> {
-    const members = this.processes.filter((process) => process.isAlive && !process.isZombie && !process.isStopping);
-    const shares = new Map<Process, number[]>(members.map((process) => [process, []]));
-    if (members.length > 0) {
-      for (let p = 0; p < this.log.length; p++) {
+    const processes = this.processes.filter((process) => process.isAlive && !process.isZombie && !process.isStopping);
+    for (const log of this.#logs()) {
+      const members = processes.flatMap((process) => process.members.filter((member) => member.log === log));
+      const shares = new Map<Member, number[]>(members.map((member) => [member, []]));
+      for (let p = 0; p < log.partitions.length && members.length > 0; p++) {
         const owner = this.random.pick(members);
-        if (owner !== this.#owners[p]) this.counts.takeovers++;
-        this.#owners[p] = owner;
+        if (owner !== log.owners[p]) this.counts.takeovers++;
+        log.owners[p] = owner;
         shares.get(owner)!.push(p);
       }
+      for (const [member, partitions] of shares) member.assign(partitions);
     }
-    for (const [process, partitions] of shares) process.assign(partitions);
     await settle();
   }
 
-  #truncate(): void {
-    const p = this.random.integer(0, this.log.length - 1);
-    const records = this.log[p]!;
-    const index = this.random.integer(0, Math.max(0, this.visible[p]! - 1));
-    const first = records[index]!.offset;
-    if (first <= this.firstOffset[p]!) return;
-    this.firstOffset[p] = first;
+  #truncate(log: SimulatedLog): void {
+    const p = this.random.integer(0, log.partitions.length - 1);
+    const records = log.partitions[p]!;
+    const index = this.random.integer(0, Math.max(0, log.visible[p]! - 1));
+    const first = records[index]?.offset ?? 0;
+    if (first <= log.firstOffset[p]!) return;
+    log.firstOffset[p] = first;
     this.counts.truncations++;
     // Whatever the engine does not know any more lies below; only windows wholly after it must be there.
-    const receivedMs = Math.max(...records.slice(0, this.visible[p]!).map((record) => record.receivedMs));
-    this.#lostSight(p, receivedMs + 2 * this.workload.skewMs);
+    this.#lostSight(p, this.#receivedMs(p) + 2 * this.workload.skewMs);
+  }
+
+  #receivedMs(p: number): number {
+    const { partitions, visible } = this.logs.readings;
+    return Math.max(0, ...partitions[p]!.slice(0, visible[p]!).map((record) => record.receivedMs));
   }
 
   #lostSight(p: number, knownAfterMs: number): void {
-    const { committed } = this;
-    const durable = committed[p] ? (decodeCheckpoint(committed[p])?.frontierMs ?? -Infinity) : -Infinity;
-    if (this.knownAfterMs[p] === -Infinity) this.durableToMs[p] = durable;
+    if (this.knownAfterMs[p] === -Infinity) {
+      this.durableToMs[p] = Math.min(...this.#logs().map((log) => log.durableToMs(p)));
+    }
     this.knownAfterMs[p] = Math.max(this.knownAfterMs[p]!, knownAfterMs);
   }
 
-  async #reconfigure(change: 'grace' | 'windows' | 'metrics'): Promise<void> {
+  async #reconfigure(change: Change): Promise<void> {
     // Two configurations at the same time are no part of the promise: all processes end before the first new one starts.
     for (const process of this.processes) process.crash();
-    for (let p = 0; p < this.log.length; p++) {
-      const receivedMs = Math.max(0, ...this.log[p]!.slice(0, this.visible[p]!).map((record) => record.receivedMs));
-      this.#lostSight(p, receivedMs + this.workload.skewMs);
+    const { skewMs, graceMs, disorderMs } = this.workload;
+    for (let p = 0; p < this.truth.length; p++) {
+      const marginMs = this.stages === 2 || change === 'stages' ? graceMs + disorderMs : 0;
+      this.#lostSight(p, this.#receivedMs(p) + skewMs + marginMs);
     }
-    this.workload = reconfigured(this.workload, change);
-    this.truth = this.#truth(change);
+    if (change === 'stages') {
+      this.stages = this.stages === 1 ? 2 : 1;
+      this.counts.stageChanges++;
+    } else {
+      this.workload = reconfigured(this.workload, change);
+      this.truth = this.#truth(change);
+    }
     await this.#start();
     await this.#rebalance();
   }
@@ -331,7 +374,9 @@ class World {
   /** Everything was read, and nothing is pending or under way. (A zombie's last commit may lie over the newest one.) */
   #isFinished(): boolean {
     if (this.pending.some((pending) => pending.kind !== 'pause' && pending.ready())) return false;
-    return this.log.every((records, p) => this.#owners[p]!.hasFinished(p, records.at(-1)!.offset));
+    return this.#logs().every((log) =>
+      log.partitions.every((records, p) => log.owners[p]!.hasFinished(p, records.at(-1)?.offset ?? -1)),
+    );
   }
 
   #compare(): void {
@@ -339,7 +384,7 @@ class World {
       for (const [key, expected] of truth.rows) {
         if (this.rows.has(key)) continue;
         this.counts.missing++;
-        const mustBeThere = expected.startMs > this.knownAfterMs[p]!;
+        const mustBeThere = expected.startMs > this.knownAfterMs[p]! || this.#isKept(expected);
         if (mustBeThere) this.problem(`a row is missing: ${key}`);
       }
       if (this.options.truncate || this.options.reconfigure) continue;
@@ -352,236 +397,14 @@ class World {
       }
     }
   }
-}
 
-class Process {
-  readonly #world: World;
-  readonly #workload: Workload;
-  readonly truth: readonly Truth[];
-  isAlive = true;
-  isZombie = false;
-  isStopping = false;
-  #handlers: ConsumerHandlers | null = null;
-  #rollup: Rollup | null = null;
-  #leases: Lease[] = [];
-  /** Rows acknowledged but not written: only with the mutant that commits first. */
-  #deferred: Row[] = [];
-
-  constructor(world: World, workload: Workload, truth: readonly Truth[]) {
-    this.#world = world;
-    this.#workload = workload;
-    this.truth = truth;
+  /** From one stage to two, and not back, the short windows go on without a gap. */
+  #isKept({ stream, window }: Row): boolean {
+    if (this.options.reconfigure !== 'stages' || this.options.stages === 2 || this.counts.stageChanges > 1)
+      return false;
+    const { windows } = this.workload.streams[stream]!;
+    return windowsOf(windows, 'first').some(({ label }) => label === window);
   }
-
-  async start(): Promise<void> {
-    const world = this.#world;
-    const { mutant = {} } = world.options;
-    const { graceMs, disorderMs, skewMs, streams } = this.#workload;
-    const started = await startRollup({
-      reader: this.#reader(),
-      group: GROUP,
-      streams,
-      config: {
-        graceMs,
-        disorderMs,
-        skewMs,
-        tickMs: 5_000,
-        stages: 1,
-        repair: 'off',
-        repairDelayMs: 60_000,
-        maxSeries: 1_000,
-        flushMs: 1_000,
-        liveMs: 2_000,
-      },
-      store: { write: (rows, signal) => this.#write(rows, signal) },
-      appendLate: (records) => this.#appendLate(records),
-      deadLetter: async () => done,
-      telemetry,
-      clock: world.clock,
-      pause: async (_ms, signal) => (await world.event(this, 'pause', () => true, { signal })) ?? false,
-      createEngine: (options, restore) =>
-        mutant.createEngine?.(options, restore, world.clock) ?? new Engine(options, restore),
-      onEnded: (reason) => world.problem(`the rollup ended: ${reason}`),
-    });
-    if (!started.ok) throw new Error(started.failure.message);
-    this.#rollup = started.value;
-  }
-
-  assign(partitions: readonly number[]): void {
-    if (!this.isAlive) return;
-    const world = this.#world;
-    for (const lease of this.#leases) lease.controller.abort();
-    this.#leases = [];
-    const assignments: Assignment[] = partitions.map((partition) => ({
-      partition,
-      checkpoint: world.committed[partition]!,
-      firstOffset: world.firstOffset[partition]!,
-      endOffset: this.#endOffset(partition),
-    }));
-    this.#handlers!.assigned(assignments).then((starts) => {
-      this.#leases = partitions.map((partition) => {
-        const lease = { partition, controller: new AbortController(), position: starts.get(partition)!, busy: settled };
-        lease.busy = this.#feed(lease);
-        return lease;
-      });
-    });
-  }
-
-  /** kill -9: what is under way may or may not be carried out, and nobody hears of it. */
-  crash(): void {
-    if (!this.isAlive) return;
-    this.isAlive = false;
-    const world = this.#world;
-    for (const pending of world.pending.filter(({ process }) => process === this)) {
-      world.drop(pending);
-      if (
-        (pending.kind === 'write' || pending.kind === 'commit' || pending.kind === 'append') &&
-        world.random.chance(0.5)
-      ) {
-        pending.happen(false);
-      }
-    }
-  }
-
-  hasFinished(partition: number, lastOffset: number): boolean {
-    const status = this.#rollup!.status().find((candidate) => candidate.partition === partition);
-    if (status === undefined) return false;
-    const { position, pendingRows, pendingLate } = status.engine;
-    return position > lastOffset && pendingRows === 0 && pendingLate === 0;
-  }
-
-  stopInOrder(): void {
-    this.isStopping = true;
-    this.#rollup!.stop().then(() => {
-      this.isAlive = false;
-    });
-  }
-
-  #endOffset(partition: number): number {
-    const last = this.#world.log[partition]![this.#world.visible[partition]! - 1];
-    return last === undefined ? 0 : last.offset + 1;
-  }
-
-  async #feed(lease: Lease): Promise<void> {
-    const world = this.#world;
-    const records = world.log[lease.partition]!;
-    const { signal } = lease.controller;
-    while (!signal.aborted) {
-      const fetch = (): LogBatch => {
-        const from = Math.max(lease.position, world.firstOffset[lease.partition]!);
-        const first = records.findIndex((record) => record.offset >= from);
-        const end = Math.min(first + world.random.integer(1, 40), world.visible[lease.partition]!);
-        const taken = first < 0 ? [] : records.slice(first, end);
-        const nextOffset = taken.length === 0 ? from : taken.at(-1)!.offset + 1;
-        return { partition: lease.partition, records: taken, nextOffset, endOffset: this.#endOffset(lease.partition) };
-      };
-      const ready = () => lease.position < this.#endOffset(lease.partition);
-      // A zombie's signal tells it nothing: it goes on with what it has.
-      const batch = await world.event(this, 'fetch', fetch, { ready, signal });
-      if (batch === null) return;
-      await this.#handlers!.batch(batch, signal);
-      lease.position = batch.nextOffset;
-    }
-  }
-
-  #reader(): LogReader {
-    const world = this.#world;
-    return {
-      partitions: world.log.length,
-      consume: async (_group, handlers) => {
-        this.#handlers = handlers;
-        return this.#consumer(handlers);
-      },
-      offsets: async (partition) =>
-        (await world.event(this, 'offsets', () =>
-          succeed({ firstOffset: world.firstOffset[partition]!, endOffset: this.#endOffset(partition) }),
-        ))!,
-      offsetAtTime: () => Promise.reject(new Error('not used')),
-      range: () => {
-        throw new Error('not used');
-      },
-      checkpoint: async (_group, partition) => succeed(world.committed[partition]!),
-      close: async () => {},
-    };
-  }
-
-  #consumer(handlers: ConsumerHandlers): LogConsumer {
-    const world = this.#world;
-    return {
-      commit: async (partition, checkpoint) => {
-        const outcome = await world.event(this, 'commit', () => {
-          if (this.#fault() === 'before') return unreachable();
-          world.commit(partition, checkpoint);
-          return this.#fault() === 'before' ? unreachable() : done;
-        });
-        if (this.#deferred.length > 0) await this.#carryOut();
-        return outcome!;
-      },
-      stop: async () => {
-        const busy = this.#leases.map(({ busy }) => busy);
-        const leases = this.#leases;
-        // Reading ends after the batch under way; the lease is still ours.
-        for (const lease of leases) lease.position = Number.POSITIVE_INFINITY;
-        await Promise.race([Promise.all(busy), world.event(this, 'join', () => null)]);
-        await handlers.stopping();
-        for (const lease of leases) lease.controller.abort();
-      },
-    };
-  }
-
-  async #write(rows: readonly Row[], signal: AbortSignal): Promise<Outcome<{ refused: [] }>> {
-    const world = this.#world;
-    if (world.options.mutant?.commitBeforeWrite) {
-      this.#deferred.push(...rows);
-      return succeed({ refused: [] });
-    }
-    // In parts, as a real store takes them: a failure may leave some of them behind.
-    const cut = world.random.integer(0, rows.length);
-    for (const part of [rows.slice(0, cut), rows.slice(cut)]) {
-      if (signal.aborted) return fail('STOPPED', 'asked to stop');
-      const outcome = await world.event(this, 'write', () => {
-        const fault = this.#fault();
-        if (fault !== 'before') world.write(part, this);
-        return fault === 'none' ? done : unreachable();
-      });
-      if (!outcome!.ok) return outcome!;
-    }
-    return succeed({ refused: [] });
-  }
-
-  async #carryOut(): Promise<void> {
-    const rows = this.#deferred;
-    this.#deferred = [];
-    await this.#world.event(this, 'write', () => this.#world.write(rows, this));
-  }
-
-  async #appendLate(records: readonly LogRecord[]): Promise<Outcome> {
-    const world = this.#world;
-    return (await world.event(this, 'append', () => {
-      const fault = this.#fault();
-      if (fault !== 'before') {
-        for (const record of records) {
-          const late = decodeLate(record.value);
-          if (late === null) world.problem('a record of the late log cannot be read');
-          else world.late[late.partition]!.add(late.offset);
-        }
-      }
-      return fault === 'none' ? done : unreachable();
-    }))!;
-  }
-
-  /** before: not carried out. after: carried out, but the answer is lost. */
-  #fault(): 'none' | 'before' | 'after' {
-    const { random, quiet } = this.#world;
-    if (quiet || !random.chance(0.12)) return 'none';
-    return random.pick(['before', 'after'] as const);
-  }
-}
-
-const settled = Promise.resolve();
-
-function unreachable() {
-  return fail('STORE_UNREACHABLE', 'simulated', { retryable: true });
 }
 
 function show(row: Row, name: string): string {
