@@ -10,8 +10,8 @@
  *   413, 415, 429, 401, 403, 400, 405, 404: nothing was taken, and the body's `error` says why
  *
  * 429 and 503 carry Retry-After. Users, their passwords (basic authentication), where they may publish, the rate of each
- * and the bytes that may be pending are those of MQTT, and shared with it; a quarter of the bytes is kept for MQTT. A web page of another origin is turned away
- * unless `cors` lists it, since a browser would send what it says without asking anyone.
+ * and the bytes that may be pending are those of MQTT, and shared with it; a quarter of the bytes is kept for MQTT. A web
+ * page of another origin is turned away unless `cors` lists it, since a browser would send what it says without asking anyone.
  *
  * Limits, counted as `millrace_limit_reached_total{limit}`: ingest_connections, ingest_body, ingest_messages, and MQTT's
  * pending, rate_per_client, topic_levels, logins.

@@ -1,9 +1,9 @@
 /**
  * From a message to readings, or to a refusal with its reason. The whole of inspection, in this order: topic, bytes and
- * format, schema, time, tags and registry, key, metrics and what is made of them, sequence, identity, number of series, how fast metrics change. The first check that fails
- * is the reason. `inspect` never throws on any input, does no I/O, and reads no clock: the same messages in the same
- * order give the same answers, byte for byte. A batch (an array of objects) is checked as a whole: all or nothing; a
- * schema applies to each element.
+ * format, schema, time, tags and registry, key, metrics and what is made of them, sequence, identity, what is counted as
+ * distinct, number of series, how fast metrics change. The first check that fails is the reason. `inspect` never throws on any
+ * input, does no I/O, and reads no clock: the same messages in the same order give the same answers, byte for byte. A batch
+ * (an array of objects) is checked as a whole: all or nothing; a schema applies to each element.
  *
  * An inspector holds its schemas and registries for good. To reload, make a new one from new assets and the same
  * `SeriesMemory` and `BirthMemory`, and swap; see watch.ts.

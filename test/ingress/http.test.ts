@@ -1,6 +1,7 @@
 /** The HTTP way in, with a pipeline that the test plays, and the users and bounds of a broker beside it. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { request } from 'node:https';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -263,6 +264,34 @@ describe('Readings over HTTP', () => {
     const preflight = await fetch(`${ingest.url}t`, { method: 'OPTIONS', headers: { origin: 'https://shop.example' } });
     assert.equal(preflight.status, 204);
     assert.equal(preflight.headers.get('access-control-allow-headers'), 'authorization, content-type');
+  });
+
+  it('speaks TLS with the files that it was given, and reads them again', async () => {
+    const file = (name: string) => join(import.meta.dirname, 'tls', name);
+    const folderFile = (name: string) => join(folder, name);
+    for (const name of ['server.pem', 'server-key.pem']) copyFileSync(file(name), folderFile(name));
+    await start({ tls: { cert: folderFile('server.pem'), key: folderFile('server-key.pem') } });
+    assert.match(ingest.url, /^https:/);
+    const send = () =>
+      new Promise<number | undefined>((resolve, reject) => {
+        const { port } = new URL(ingest.url);
+        const options = {
+          host: 'localhost',
+          port,
+          path: '/ingest/t',
+          method: 'POST',
+          ca: readFileSync(file('ca.pem')),
+        };
+        const sent = request(options, (response) => resolve(response.resume().statusCode));
+        sent.on('error', reject).end('{"a":1}');
+      });
+    assert.equal(await send(), 202);
+    assert.ok(ingest.reload().ok);
+    assert.equal(await send(), 202);
+    writeFileSync(folderFile('server.pem'), 'junk');
+    const reloaded = ingest.reload();
+    assert.ok(!reloaded.ok && /do not fit together/.test(reloaded.failure.message));
+    assert.equal(await send(), 202);
   });
 
   it('releases what a client that went away in the middle had sent', async () => {
