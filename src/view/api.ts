@@ -62,6 +62,7 @@ export function addApi(app: FastifyInstance, { feed, observer, hub, token }: Api
     const reader = new ParameterReader(request.query);
     const search = reader.text('search', 200);
     const stream = reader.stream(feed.streams, false);
+    const key = reader.text('key');
     const order = reader.oneOf('order', DEVICE_ORDERS, 'name');
     const limit = reader.integer('limit', 100, 1, MAX_DEVICES_PER_PAGE);
     const offset = reader.integer('offset', 0, 0, 10_000_000);
@@ -72,6 +73,7 @@ export function addApi(app: FastifyInstance, { feed, observer, hub, token }: Api
       offset,
       ...(search ? { search } : undefined),
       ...(stream ? { stream: stream.name } : undefined),
+      ...(key ? { key } : undefined),
     };
     return { offset, limit, ...feed.board.list(query, observer.nowMs()) };
   });
@@ -298,6 +300,8 @@ function describe(stream: Stream): object {
   return {
     topic: stream.topic.text,
     format: stream.format,
+    time: stream.time,
+    sequence: stream.sequence,
     key: stream.key,
     metrics: stream.metrics,
     distinct: stream.distinct ?? [],

@@ -21,6 +21,8 @@ const FORGET_EVERY_MS = 10_000;
 export const SKEW_LIMIT_MS = 30_000;
 const REORDER_AT_MOST_EVERY_MS = 1_000;
 const SMALL_LIST = 2_000;
+/** Of the names in a refused payload's topic: inspection lets no reading through with longer ones. */
+const NAME_LENGTH = 256;
 
 export const DEVICE_ORDERS = ['name', 'seen', 'refusals', 'missing', 'skew'] as const;
 export type DeviceOrder = (typeof DEVICE_ORDERS)[number];
@@ -29,6 +31,8 @@ export interface DeviceQuery {
   /** Case-insensitive part of the key or of a tag's value. */
   readonly search?: string;
   readonly stream?: string;
+  /** Exactly this key. */
+  readonly key?: string;
   readonly order?: DeviceOrder;
   readonly limit: number;
   readonly offset: number;
@@ -80,7 +84,6 @@ export class Board {
   readonly #strays = new Map<RefusalCode, number>();
   #forgotAtMs = Number.NEGATIVE_INFINITY;
   #membership = 0;
-  #turn = 0;
   #ordered: { membership: number; atMs: number; devices: Device[] } = { membership: -1, atMs: 0, devices: [] };
 
   constructor(streams: Readonly<Record<string, Stream>>, options: { maxDevices?: number } = {}) {
@@ -117,16 +120,17 @@ export class Board {
     entry.refused++;
     entry.refusedBy.set(refusal.code, (entry.refusedBy.get(refusal.code) ?? 0) + 1);
     const captured = matchTopic(entry.stream.topic, refusal.topic);
-    const key =
-      captured !== null && Object.hasOwn(captured, entry.stream.key) ? captured[entry.stream.key]! : refusal.client;
+    const named = captured !== null && Object.hasOwn(captured, entry.stream.key);
+    const key = (named ? captured[entry.stream.key]! : refusal.client).slice(0, NAME_LENGTH);
     if (key === '') return;
-    const device = entry.devices.get(key) ?? this.#admit(entry, key, captured ?? NO_TAGS, receivedMs, true);
+    const device = entry.devices.get(key) ?? this.#admit(entry, key, shortTags(captured), receivedMs, true);
     if (device === null) return;
     device.refuse(refusal, receivedMs);
   }
 
   /** A page of devices and how many there are in all that match. */
   list(query: DeviceQuery, nowMs: number): { total: number; devices: DeviceView[] } {
+    if (query.key !== undefined) return this.#named(query.key, query.stream, nowMs);
     let devices = this.#inOrder(nowMs);
     const search = query.search?.trim().toLowerCase() ?? '';
     if (query.stream !== undefined) devices = devices.filter((device) => device.stream === query.stream);
@@ -137,18 +141,25 @@ export class Board {
     return { total: devices.length, devices: page.map((device) => device.show(nowMs)) };
   }
 
-  /** At most `limit` devices that changed since they were last in here. Goes round, so that each one has its turn. */
-  changes(limit: number, nowMs: number): DeviceView[] {
-    const devices = this.#inOrder(nowMs);
+  /** The devices that changed since they were last in here; none where there are more than `most`. */
+  changes(most: number, nowMs: number): DeviceView[] {
+    if (this.#devices > most) return [];
     const changed: DeviceView[] = [];
-    for (let step = 0; step < devices.length && changed.length < limit; step++) {
-      this.#turn = (this.#turn + 1) % devices.length;
-      const device = devices[this.#turn]!;
+    for (const device of this.#inOrder(nowMs)) {
       if (!device.changed) continue;
       device.changed = false;
       changed.push(device.show(nowMs));
     }
     return changed;
+  }
+
+  #named(key: string, stream: string | undefined, nowMs: number): { total: number; devices: DeviceView[] } {
+    const devices: DeviceView[] = [];
+    for (const entry of this.#streams.values()) {
+      const device = stream === undefined || entry.stream.name === stream ? entry.devices.get(key) : undefined;
+      if (device) devices.push(device.show(nowMs));
+    }
+    return { total: devices.length, devices };
   }
 
   streams(): StreamView[] {
@@ -237,6 +248,11 @@ export class Board {
     this.#ordered = { membership: this.#membership, atMs: nowMs, devices };
     return devices;
   }
+}
+
+function shortTags(captured: Readonly<Record<string, string>> | null): Readonly<Record<string, string>> {
+  if (captured === null) return NO_TAGS;
+  return Object.fromEntries(Object.entries(captured).map(([name, value]) => [name, value.slice(0, NAME_LENGTH)]));
 }
 
 const ORDERS: Readonly<Record<Exclude<DeviceOrder, 'name'>, (a: Device, b: Device) => number>> = {

@@ -3,7 +3,7 @@
  * devices and rows an event, and for a client that does not read, nothing is queued: it is left out until it has read
  * what it has (then told so, and it asks anew), and cut off when it does not read at all.
  *
- * Events: `status` (the overview), `devices` (some that changed), and for the watched series `running` (open windows) and
+ * Events: `status` (the overview), `devices` (those that changed, in a small fleet), and for the watched series `running` (open windows) and
  * `rows` (closed since the last event), `skipped` (you were left out this often).
  */
 import type { ServerResponse } from 'node:http';
@@ -17,6 +17,7 @@ import { MAX_TIME_MS } from './query.ts';
 import { encodeRow } from './rows.ts';
 
 export const MAX_LIVE_CLIENTS = 32;
+/** With more devices a page asks for those that it shows: most of an event would be thrown away there. */
 const MAX_LIVE_DEVICES = 200;
 const MAX_LIVE_ROWS = 200;
 /** A client with more than this unread is left out. */

@@ -329,7 +329,7 @@ async function expectText(page: Page, selector: string, pattern: RegExp): Promis
     if (pattern.test(text)) return;
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
-  assert.match(text, pattern, selector);
+  assert.match(text, pattern, `${selector}: ${text}`);
 }
 
 /** Pixels of the chart in (about) the accent colour. */

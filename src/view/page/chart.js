@@ -64,7 +64,7 @@ export function createChart(host, { inspected, zoomed }) {
               { series: [1, 2], fill: style.band },
               { series: [7, 8], fill: style.bandOpen },
             ],
-      padding: [16, 22, 0, 0],
+      padding: [16, 34, 0, 0],
       hooks: { setSelect: [selected], setCursor: [pointed], draw: [marks] },
     };
     plot = new uPlot(options, data, host);

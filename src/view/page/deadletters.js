@@ -1,9 +1,9 @@
 // Dead letters: when, from where, why; opened, the payload as it came; and sending one again.
 import { getJson, requeue } from './api.js';
-import { byId, make, reconcile, setText } from './dom.js';
+import { byId, make, plain, plainLines, reconcile, setText } from './dom.js';
 import { bytes, moment, whole } from './format.js';
 
-const FIRST = 20;
+const FIRST = 10;
 const MOST = 500;
 let limit = FIRST;
 let token = null;
@@ -38,6 +38,12 @@ function words(count) {
   return canRequeue ? more : `${more} This gateway is read-only; set http.token to send them again from here.`;
 }
 
+/** How many by reason, since the gateway started. */
+export function showReasons(by) {
+  const reasons = Object.entries(by).sort((a, b) => b[1] - a[1]);
+  setText(byId('letters-reasons'), reasons.map(([reason, count]) => `${reason} ${whole(count)}`).join(' · '));
+}
+
 function createLetter(letter) {
   const body = make('div', { class: 'letter-body' });
   const details = make(
@@ -48,8 +54,8 @@ function createLetter(letter) {
       {},
       make('span', { class: 'letter-time' }),
       make('span', { class: 'flag warning' }, letter.code),
-      make('span', { class: 'letter-topic' }, letter.topic || '(no topic)'),
-      make('span', { class: 'letter-reason' }, letter.reason),
+      make('span', { class: 'letter-topic' }, plain(letter.topic) || '(no topic)'),
+      make('span', { class: 'letter-reason' }, plain(letter.reason, 300)),
     ),
     body,
   );
@@ -81,10 +87,11 @@ async function open(letter, body) {
     return;
   }
   const facts = [
-    ['Reason', whole.reason],
-    ['Field', whole.field || 'the whole payload'],
+    ['Reason', plain(whole.reason, 1_000)],
+    ['Field', plain(whole.field) || 'the whole payload'],
+    ['Topic', plain(whole.topic, 1_000) || '(no topic)'],
     ['Stream', whole.stream || 'none: no stream has this topic'],
-    ['Client', whole.client || 'unknown'],
+    ['Client', plain(whole.client, 300) || 'unknown'],
     ['Id', whole.id],
   ];
   const result = make('p', { class: 'letter-result', role: 'status' });
@@ -110,7 +117,7 @@ async function open(letter, body) {
     make(
       'pre',
       { class: 'payload', tabindex: '0' },
-      whole.text === null ? hexadecimal(whole.base64) : whole.text || '(empty)',
+      whole.text === null ? hexadecimal(whole.base64) : plainLines(whole.text) || '(empty)',
     ),
     make('div', { class: 'letter-buttons' }, button, result),
   );

@@ -1,7 +1,7 @@
 // The list of devices: search, and as many rows as fit on the screen, however many devices there are. The list is asked
 // for in pages as it is scrolled; the page in sight is asked for again every few seconds, and live changes are merged in.
 import { getJson } from './api.js';
-import { byId, make, setText } from './dom.js';
+import { byId, isolated, make, plain, setText } from './dom.js';
 import { ago, compact, duration, measure, whole } from './format.js';
 
 const PAGE = 100;
@@ -25,6 +25,7 @@ export function startDevices({ chosen }) {
   let active = -1;
   let selected = null;
   let nowMs = 0;
+  let lastFrom = 0;
   let choosing = null;
   let searching = null;
   const elements = [];
@@ -67,6 +68,10 @@ export function startDevices({ chosen }) {
     const { from, to } = visible();
     const last = Math.max(from, to - 1);
     for (let page = Math.floor(from / PAGE); page <= Math.floor(last / PAGE); page++) load(page, again);
+    // The next page on the way, before it is in sight.
+    const ahead = Math.floor((from + (from < lastFrom ? -PAGE : PAGE)) / PAGE);
+    if (from !== lastFrom && ahead >= 0 && ahead * PAGE < total) load(ahead, false);
+    lastFrom = from;
     for (const page of pages.keys()) {
       if (Math.abs(page - Math.floor(from / PAGE)) > 5) pages.delete(page);
     }
@@ -90,8 +95,11 @@ export function startDevices({ chosen }) {
       byId('device-count'),
       total === 0 && found
         ? 'No device matches.'
-        : `${whole(total)} ${total === 1 ? 'device' : 'devices'}${found ? ' found' : ''}`,
+        : total === 0
+          ? 'No device yet'
+          : `${whole(total)} ${total === 1 ? 'device' : 'devices'}${found ? ' found' : ''}`,
     );
+    byId('device-empty').hidden = total > 0 || found;
     if (active >= 0 && active < total) list.setAttribute('aria-activedescendant', `device-${active}`);
     else list.removeAttribute('aria-activedescendant');
   }
@@ -211,7 +219,11 @@ export function startDevices({ chosen }) {
       draw();
     },
     reload,
-    rowHeight: ROW_HEIGHT,
+    order(value) {
+      orderField.value = value;
+      search.value = '';
+      reload();
+    },
   };
 }
 
@@ -244,12 +256,12 @@ function fillRow(row, device, nowMs) {
     setText(name, '…');
     return;
   }
-  setText(name, device.key);
+  setText(name, plain(device.key));
   const others = Object.entries(device.tags).filter(([, value]) => value !== device.key);
   row.title = [
-    device.key,
-    ...others.map(([tag, value]) => `${tag}: ${value}`),
-    device.lastRefusal ? `last refusal: ${device.lastRefusal.reason}` : '',
+    plain(device.key, 300),
+    ...others.map(([tag, value]) => `${tag}: ${plain(value)}`),
+    device.lastRefusal ? `last refusal: ${plain(device.lastRefusal.reason, 300)}` : '',
   ]
     .filter(Boolean)
     .join('\n');
@@ -262,7 +274,7 @@ function fillRow(row, device, nowMs) {
     values,
     shown.length > 0
       ? shown.join('  ')
-      : `${device.stream}${others.length > 0 ? ` · ${others.map(([, value]) => value).join(' · ')}` : ''}`,
+      : `${device.stream}${others.length > 0 ? ` · ${others.map(([, value]) => isolated(value)).join(' · ')}` : ''}`,
   );
   setText(count, `${compact(device.readings)} readings`);
   showFlags(flags, device);

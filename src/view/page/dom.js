@@ -23,6 +23,31 @@ export function makeSvg(tag, attributes = {}, ...children) {
   return element;
 }
 
+// Characters that show nothing, or change the direction of what stands around them. Joiners stay: emoji and scripts need them.
+const HIDDEN = /[\p{Cc}\p{Zl}\p{Zp}\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/gu;
+const LINES = /[\n\t]/;
+const PILED_MARKS = /(\p{M}{3})\p{M}+/gu;
+
+/** Text that a device made up, for one line: not endless, and with nothing in it that hides, reorders or overflows. */
+export function plain(text, most = 120) {
+  const cut = text.length > most ? `${text.slice(0, most).replace(/[\ud800-\udbff]$/, '')}…` : text;
+  return cut.replace(PILED_MARKS, '$1').replace(HIDDEN, named);
+}
+
+/** The same for many lines: a payload, whole. */
+export function plainLines(text) {
+  return text.replace(HIDDEN, (char) => (LINES.test(char) ? char : named(char)));
+}
+
+/** One of several texts in a line: its writing direction ends with it. */
+export function isolated(text, most) {
+  return `\u2068${plain(text, most)}\u2069`;
+}
+
+function named(char) {
+  return `⟨${char.charCodeAt(0).toString(16).toUpperCase().padStart(4, '0')}⟩`;
+}
+
 /** Sets text only when it differs: an unchanged page costs no layout, and a selection stays. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;

@@ -5,13 +5,16 @@ import { createChart } from './chart.js';
 import { legendItems } from './chart-style.js';
 import { FIRST_RANGE_MS, fits, RANGES, rangeName, readAddress, settle, writeAddress } from './choice.js';
 import { options, segments } from './controls.js';
-import { byId, setText } from './dom.js';
+import { byId, isolated, plain, setText } from './dom.js';
+import { startFacts } from './facts.js';
 import { seriesName } from './format.js';
 import { fillReadout, fillTable } from './numbers.js';
 import { windowName } from './streams.js';
 
 const KEEP_ROWS = 10_000;
 const RELOAD_MS = 60_000;
+/** While there is less history than the range asks for, the axis begins where the history does. */
+const FEWEST_WINDOWS = 12;
 
 /** `watch(parameters)` whenever another series is looked at. */
 export function startExplore({ watch }) {
@@ -27,12 +30,16 @@ export function startExplore({ watch }) {
   /** What is drawn: the closed windows and the open ones, ascending. */
   let drawn = { finals: [], open: [] };
 
+  const facts = startFacts();
   const chart = createChart(byId('chart'), {
     inspected: (row, isRunning) => {
       inspected = row ? { row, isRunning } : null;
       showReadout();
     },
-    zoomed: (isZoomed) => byId('zoom-reset').classList.toggle('primary', isZoomed),
+    zoomed: (isZoomed) => {
+      byId('zoom-reset').classList.toggle('primary', isZoomed);
+      byId('zoom-reset').disabled = !isZoomed;
+    },
   });
 
   function choose(device) {
@@ -62,6 +69,8 @@ export function startExplore({ watch }) {
     problem = '';
     chart.clear();
     writeAddress(choice);
+    facts.choose(choice);
+    showTitle('');
     showControls();
     watch({ stream: choice.stream, window: choice.window, series: seriesName(choice.tags), metric: choice.metric });
     load();
@@ -126,7 +135,7 @@ export function startExplore({ watch }) {
         rows: finals,
         running: open,
         everyMs,
-        fromMs,
+        fromMs: startOf(finals, fromMs, everyMs),
         toMs,
         metric: choice.metric,
         percentiles: byId('chart-percentiles').checked,
@@ -140,11 +149,11 @@ export function startExplore({ watch }) {
   }
 
   function showTitle(series) {
-    setText(byId('chart-title'), choice.key);
+    setText(byId('chart-title'), plain(choice.key));
     const what = choice.metric === '' ? 'events' : choice.metric;
     setText(
       byId('chart-sub'),
-      `${what} on ${choice.stream}, windows of ${windowName(choice.window)}${series ? ` · ${series.replaceAll(',', ', ')}` : ''}`,
+      `${what} on ${choice.stream}, windows of ${windowName(choice.window)}${series ? ` · ${tagsOf(series)}` : ''}`,
     );
   }
 
@@ -184,7 +193,7 @@ export function startExplore({ watch }) {
 
   function showSeries(names, series) {
     byId('chart-series-control').hidden = names.length < 2;
-    if (names.length >= 2) options(byId('chart-series'), names.toSorted(), series, (name) => name);
+    if (names.length >= 2) options(byId('chart-series'), names.toSorted(), series, (name) => plain(name));
   }
 
   function showReadout() {
@@ -276,8 +285,23 @@ export function startExplore({ watch }) {
     },
     tick(atMs) {
       nowMs = atMs;
+      facts.tick(atMs);
     },
   };
+}
+
+function startOf(finals, fromMs, everyMs) {
+  const first = finals[0]?.startMs ?? fromMs;
+  const { endMs } = finals.at(-1) ?? { endMs: fromMs };
+  return Math.max(fromMs, Math.min(first - everyMs / 2, endMs - FEWEST_WINDOWS * everyMs));
+}
+
+/** `a=1,b=2` as it is read, each value with a writing direction of its own. */
+function tagsOf(series) {
+  return series
+    .split(/(?<!\\),/)
+    .map((tag) => isolated(tag))
+    .join(', ');
 }
 
 function keyOf(row) {

@@ -11,6 +11,30 @@ export function seedHistory(history) {
   for (const [name, rates] of Object.entries(history)) histories.set(name, [...rates]);
 }
 
+/** The stages before anything is known of them, so that nothing moves when it is. */
+export function prepareFlow() {
+  const counters = Array.from({ length: 4 }, (_, i) => ({
+    name: `blank ${i}`,
+    label: ' ',
+    value: 0,
+    kind: 'level',
+    by: {},
+  }));
+  const blank = { here: false, does: '', rateOf: '', ratePerSecond: 0, latencyMs: null, latencyOf: ' ', queue: null };
+  const stages = Object.keys(TITLES).map((name) => ({ ...blank, name, counters }));
+  reconcile(
+    byId('stages'),
+    stages,
+    ({ name }) => name,
+    createStage,
+    (item, stage) => updateStage(item, stage, false),
+  );
+  for (const item of byId('stages').children) {
+    setText(item.querySelector('.stage-state'), '');
+    for (const value of item.querySelectorAll('.counters dd')) setText(value, '');
+  }
+}
+
 export function showFlow(status, alive) {
   for (const stage of status.stages) {
     const history = histories.get(stage.name) ?? [];
@@ -64,7 +88,7 @@ function updateStage(item, stage, alive) {
   setText(item.querySelector('.stage-state'), stage.here ? STATE[stage.verdict] : 'in another process');
   setText(item.querySelector('.stage-does'), stage.does);
   setText(item.querySelector('.big'), stage.here ? rate(stage.ratePerSecond) : '–');
-  setText(item.querySelector('.unit'), `${stage.rateOf}/s`);
+  setText(item.querySelector('.unit'), stage.rateOf ? `${stage.rateOf}/s` : '');
   drawSparkline(item.querySelector('svg'), histories.get(stage.name) ?? []);
   showFacts(item.querySelector('.facts'), stage);
   showQueue(item.querySelector('.queue'), stage.queue);
@@ -72,7 +96,9 @@ function updateStage(item, stage, alive) {
 }
 
 function showFacts(list, { latencyMs, latencyOf }) {
-  const facts = [{ key: 'of', term: latencyOf ? capital(latencyOf) : 'No latency of its own', value: '' }];
+  const facts = [
+    { key: 'of', term: latencyOf ? capital(latencyOf) : 'Done at once: no latency of its own', value: '' },
+  ];
   if (latencyOf) {
     facts.push({ key: 'p50', term: 'half within', value: latencyMs ? latency(latencyMs.p50) : '–' });
     facts.push({ key: 'p99', term: '99 % within', value: latencyMs ? latency(latencyMs.p99) : '–' });

@@ -1,14 +1,15 @@
 // Joins the parts of the page with the gateway's events.
 import { getJson } from './api.js';
-import { loadDeadLetters, startDeadLetters } from './deadletters.js';
+import { loadDeadLetters, showReasons, startDeadLetters } from './deadletters.js';
 import { startDevices } from './devices.js';
-import { byId, setText } from './dom.js';
+import { byId, plain, setText } from './dom.js';
 import { startExplore } from './explore.js';
-import { seedHistory, showFlow } from './flow.js';
+import { prepareFlow, seedHistory, showFlow } from './flow.js';
 import { startLive } from './live.js';
 import { showStreams } from './streams.js';
 import { startTheme } from './theme.js';
-import { showLost, showVerdict } from './verdict.js';
+import { showLost, showVerdict, startVerdict } from './verdict.js';
+import { showWelcome } from './welcome.js';
 
 const STREAMS_MS = 3_000;
 /** A flood of dead letters must not make the page read the log every second. */
@@ -25,6 +26,11 @@ const explore = startExplore({ watch: (parameters) => live.watch(parameters) });
 const devices = startDevices({ chosen: (device) => explore.choose(device) });
 startTheme(byId('theme'), () => explore.restyle());
 startDeadLetters();
+prepareFlow();
+startVerdict(({ order, section }) => {
+  if (order) devices.order(order);
+  byId(section ?? 'explore').scrollIntoView({ block: 'start' });
+});
 
 const live = startLive({
   status: showStatus,
@@ -73,17 +79,18 @@ function showStatus(next) {
   devices.tick(next.nowMs);
   showVerdict(next);
   showFlow(next, alive);
-  setText(byId('gateway'), next.gateway);
-  document.title = `${next.verdict === 'healthy' ? '' : '● '}${next.gateway} – Millrace`;
+  const gateway = plain(next.gateway, 60);
+  setText(byId('gateway'), gateway);
+  document.title = `${next.verdict === 'healthy' ? '' : '● '}${gateway} – Millrace`;
   const store = next.store === 'influx' ? 'InfluxDB' : 'the embedded store';
   const log = next.log === 'kafka' ? 'Kafka' : 'the spool';
   setText(
     byId('about'),
     `Millrace ${next.version}, role ${next.role}. The log is ${log}, rows are kept in ${store}. Times are this browser’s; windows begin at whole multiples of UTC.`,
   );
-  const count = next.stages
-    .find(({ name }) => name === 'inspect')
-    .counters.find(({ name }) => name === 'dead_letters').value;
+  const inspect = next.stages.find(({ name }) => name === 'inspect');
+  const { value: count, by } = inspect.counters.find(({ name }) => name === 'dead_letters');
+  showReasons(by);
   if (letters !== null && count !== letters && next.nowMs - lettersAtMs > LETTERS_MS) {
     loadDeadLetters();
     lettersAtMs = next.nowMs;
@@ -100,6 +107,7 @@ async function loadStreams() {
       byId('explore').scrollIntoView({ block: 'start' });
       byId('device-list').focus({ preventScroll: true });
     });
+    if (status) showWelcome(status.listeners, streams);
     devices.setStreams(streams.map(({ name }) => name));
     const fromAddress = explore.setStreams(streams);
     if (fromAddress) devices.select(fromAddress);

@@ -3,6 +3,7 @@ import { byId, make, reconcile, setText } from './dom.js';
 import { compact, rate, whole } from './format.js';
 
 const CELLS = ['name', 'topic', 'windows', 'devices', 'rate', 'accepted', 'refused', 'late', 'duplicates'];
+const LABELS = ['', 'Topic', 'Windows', 'Devices', 'Readings/s', 'Accepted', 'Refused', 'Late', 'Duplicates'];
 const TEXT_CELLS = new Set(['name', 'topic', 'windows']);
 
 /** `chosen(name)` when a person picks a stream. */
@@ -18,7 +19,8 @@ export function showStreams(streams, chosen) {
 
 function create(stream, chosen) {
   const row = make('tr');
-  for (const cell of CELLS) row.append(make('td', { class: TEXT_CELLS.has(cell) ? `is-${cell}` : 'number' }));
+  for (const [i, cell] of CELLS.entries())
+    row.append(make('td', { class: TEXT_CELLS.has(cell) ? `is-${cell}` : 'number', 'data-label': LABELS[i] }));
   row.cells[0].append(
     make('button', { class: 'link', type: 'button', onclick: () => chosen(stream.name) }, stream.name),
   );

@@ -1,8 +1,23 @@
 // Is all well, and if not: what is wrong, what it means, and what to do.
-import { byId, make, reconcile, setText } from './dom.js';
+import { byId, make, plain, reconcile, setText } from './dom.js';
 import { compact, duration, latency, rate } from './format.js';
 
 const KIND = { error: 'Broken', warning: 'Attention', note: 'Note' };
+const MOST_CHARACTERS = 600;
+/** By the id of a problem: what a person wants to see next. */
+const SHOW = {
+  'silent devices': ['Show the silent devices', { order: 'seen' }],
+  skew: ['Show the devices with a wrong clock', { order: 'skew' }],
+  gaps: ['Show the devices with gaps', { order: 'missing' }],
+  'dead letters': ['Go to the dead letters', { section: 'deadletters' }],
+};
+
+let show = () => {};
+
+/** `wanted({ order })` or `wanted({ section })` when a person wants to see what a problem is about. */
+export function startVerdict(wanted) {
+  show = wanted;
+}
 
 export function showVerdict(status) {
   byId('verdict').dataset.verdict = status.verdict;
@@ -54,22 +69,27 @@ function showProblems(problems, nowMs) {
   reconcile(byId('problems'), problems, keyOf, createProblem, (item, problem) => {
     const lastedMs = nowMs - problem.sinceMs;
     const since = problem.severity === 'note' || lastedMs < 3_000 ? '' : `for ${duration(lastedMs)}`;
-    setText(item.querySelector('.problem-title'), problem.title);
+    if (item.dataset.severity !== problem.severity) {
+      item.dataset.severity = problem.severity;
+      item.querySelector('details').open = problem.severity !== 'note';
+    }
+    setText(item.querySelector('.problem-kind'), KIND[problem.severity]);
+    setText(item.querySelector('.problem-title'), plain(problem.title, MOST_CHARACTERS));
     setText(item.querySelector('.problem-since'), since);
-    setText(item.querySelector('.meaning'), problem.meaning);
-    setText(item.querySelector('.way-out span'), problem.wayOut);
+    setText(item.querySelector('.meaning'), plain(problem.meaning, MOST_CHARACTERS));
+    setText(item.querySelector('.way-out span'), plain(problem.wayOut, MOST_CHARACTERS));
   });
 }
 
-function keyOf({ id, severity }) {
-  return `${severity} ${id}`;
+function keyOf({ id }) {
+  return id;
 }
 
-function createProblem({ severity }) {
+function createProblem({ id, severity }) {
   const summary = make(
     'summary',
     {},
-    make('span', { class: 'problem-kind' }, KIND[severity]),
+    make('span', { class: 'problem-kind' }),
     make('span', { class: 'problem-title' }),
     make('span', { class: 'problem-since' }),
   );
@@ -78,6 +98,7 @@ function createProblem({ severity }) {
     { class: 'problem-text' },
     make('p', { class: 'meaning' }),
     make('p', { class: 'way-out' }, make('strong', {}, 'What to do: '), make('span')),
+    id in SHOW && make('button', { class: 'link', type: 'button', onclick: () => show(SHOW[id][1]) }, SHOW[id][0]),
   );
   return make(
     'li',
