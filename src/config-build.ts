@@ -110,7 +110,7 @@ export function buildSpool({ spool }: Settings) {
   };
 }
 
-export function buildRollup({ rollup }: Settings) {
+export function buildRollup({ rollup, kafka }: Settings) {
   return {
     graceMs: rollup.grace,
     disorderMs: rollup.disorder,
@@ -122,5 +122,6 @@ export function buildRollup({ rollup }: Settings) {
     maxSeries: rollup.max_series,
     flushMs: rollup.flush,
     liveMs: rollup.live,
+    ...(kafka?.continues ? { continues: true } : undefined),
   };
 }

@@ -176,6 +176,10 @@ const kafka = optionalSection('The Kafka cluster; absent: the spool is the log.'
   session_timeout: duration('A rollup process that is silent for this long loses its partitions.', '10s', '6s', '5m'),
   group: text('Consumer group of the rollup.', 'millrace-rollup', { expected: 'a group name', pattern: IDENTIFIER }),
   create_topics: flag('Missing topics are created at the start.', true),
+  continues: flag(
+    'These topics go on where those of another prefix ended: windows that were open at the change are left out, not written in part.',
+    false,
+  ),
   tls: switchable(
     optionalSection('Encrypts the connections; `true` or `{}` = with the authorities of the system.', clientTls),
   ),

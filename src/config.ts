@@ -145,6 +145,8 @@ export interface RollupConfig {
   readonly tickMs: number;
   /** 2: windows above a minute are merged by a second stage, from closed minutes. Needs Kafka. */
   readonly stages: 1 | 2;
+  /** The log goes on where another one ended: kafka.continues. */
+  readonly continues?: boolean;
   readonly skewMs: number;
   readonly repair: 'auto' | 'off';
   /** How long a window with late readings waits for more of them before it is repaired. */

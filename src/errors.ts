@@ -38,6 +38,8 @@ export type Code =
   // the log as a reader sees it
   | 'LOG_TRUNCATED'
   | 'CHECKPOINT_INVALID'
+  // more series are open than the configuration allows: reading waits
+  | 'ROLLUP_FULL'
   // a command that asks the running gateway to do something
   | 'GATEWAY_UNREACHABLE'
   | 'GATEWAY_REFUSED'

@@ -62,6 +62,14 @@ export interface PartitionOptions {
   readonly pause: typeof pause;
 }
 
+/** Nobody but a person, or the windows that close, can help: so it is said as long as it lasts. */
+const FULL: Failure = {
+  code: 'ROLLUP_FULL',
+  message:
+    'as many series are open as rollup.max_series allows: reading waits, nothing is lost; raise the limit, or start another process',
+  retryable: false,
+};
+
 /** What a partition waits for, since when, and the last answer. */
 export interface Waiting {
   readonly for: 'store' | 'dead letters' | 'panes topic' | 'late log' | 'log' | 'room for new series';
@@ -232,13 +240,8 @@ export class PartitionRollup<E extends PartitionEngine> {
   async #waitForRoom(): Promise<boolean> {
     const { partition, telemetry, clock } = this.#options;
     telemetry.limitReached.inc({ limit: 'rollup-series' });
-    telemetry.limited(
-      'error',
-      'rollup-room',
-      { partition },
-      'more series are open than rollup.max_series: this partition waits; raise the limit or start another process',
-    );
-    this.#waiting ??= { for: 'room for new series', sinceMs: clock.nowMs(), failure: null };
+    telemetry.limited('error', 'rollup-room', { partition }, FULL.message);
+    this.#waiting ??= { for: 'room for new series', sinceMs: clock.nowMs(), failure: FULL };
     await this.#options.pause(ROOM_POLL_MS, this.#void.signal);
     if (this.#waiting?.for === 'room for new series') this.#waiting = null;
     return !this.#stopping && !this.isVoid;

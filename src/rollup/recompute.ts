@@ -29,6 +29,8 @@ export interface RecomputeOptions {
   readonly graceMs: number;
   readonly disorderMs: number;
   readonly skewMs: number;
+  /** See restore.ts. */
+  readonly continues?: boolean | undefined;
 }
 
 export interface Wanted {
@@ -89,7 +91,7 @@ function isOnTime(record: StoredRecord, { graceMs, streams }: RecomputeOptions):
 }
 
 async function onTimeRange(
-  { log, partition, graceMs, disorderMs, skewMs }: RecomputeOptions,
+  { log, partition, graceMs, disorderMs, skewMs, continues = false }: RecomputeOptions,
   fromMs: number,
   toMs: number,
 ): Promise<Outcome<{ from: number; to: number }>> {
@@ -100,7 +102,7 @@ async function onTimeRange(
   const to = await log.offsetAtTime(partition, toMs + graceMs + disorderMs + SEARCH_MARGIN_MS);
   if (!to.ok) return to;
   const { firstOffset, endOffset } = known.value;
-  if (firstOffset > 0 && from.value <= firstOffset && firstOffset < endOffset) {
+  if ((firstOffset > 0 || continues) && from.value <= firstOffset && firstOffset < endOffset) {
     const since = new Date(fromMs).toISOString();
     return fail('LOG_TRUNCATED', `partition ${partition} of the log does not go back to ${since} any more`);
   }

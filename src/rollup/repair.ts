@@ -55,7 +55,7 @@ export interface RepairOptions {
   /** Of the rollup whose rows these are. */
   readonly group: string;
   readonly streams: Readonly<Record<string, Stream>>;
-  readonly config: Pick<RollupConfig, 'graceMs' | 'disorderMs' | 'skewMs'>;
+  readonly config: Pick<RollupConfig, 'graceMs' | 'disorderMs' | 'skewMs' | 'continues'>;
   readonly store: RepairStore;
   readonly telemetry: Telemetry;
   readonly clock: Clock;

@@ -6,7 +6,8 @@
  * complete, because no reading is accepted that is more than `skew` ahead of its tIn.
  *
  *   no usable checkpoint, not at offset 0          S = first tIn + grace + disorder + skew
- *                                                  (offset 0 is the log's true beginning: everything is known)
+ *                                                  (offset 0 is the log's true beginning: everything is known; unless
+ *                                                  it continues another log, as a new generation of topics does)
  *   the log lost records, all of them below P      S = F + grace + disorder + skew: at P the watermark was not higher
  *   the log lost records up to P and above it      S = the larger of both
  *   a stream was added or its windows, metrics,    S = WL + skew for this stream: all below L was received by WL.
@@ -35,6 +36,8 @@ export interface Restore {
   readonly firstOffset: number;
   /** One past the newest; a commit beyond it is of another log. */
   readonly endOffset: number;
+  /** The log goes on where another one ended, so its beginning is not the beginning of everything. */
+  readonly continues?: boolean | undefined;
 }
 
 /**
@@ -78,9 +81,10 @@ export function startOf(
   const none = Number.NEGATIVE_INFINITY;
   if (progress === null) {
     const offset = Math.max(checkpoint?.offset ?? firstOffset, firstOffset);
-    const beginning = offset === 0 ? 'true-beginning' : checkpoint ? 'foreign' : 'cold';
+    const isTrue = offset === 0 && !restore.continues;
+    const beginning = isTrue ? 'true-beginning' : checkpoint ? 'foreign' : 'cold';
     const unknown = { watermarkMs: none, emittedToMs: none, producedTo: 0 };
-    const awaitsFirst = offset > 0 || stage === 'second';
+    const awaitsFirst = !isTrue || stage === 'second';
     return { beginning, offset, awaitsFirst, ...unknown, completeAfterMs: new Map(), handedAfterMs: new Map() };
   }
   const emittedToMs = progress.frontierMs;
@@ -92,7 +96,7 @@ export function startOf(
   }
   if (progress.offset > endOffset) {
     const anew = { offset: firstOffset, watermarkMs: none, producedTo: firstOffset, completeAfterMs: new Map() };
-    const awaitsFirst = firstOffset > 0 || stage === 'second';
+    const awaitsFirst = firstOffset > 0 || restore.continues === true || stage === 'second';
     return { beginning: 'rewound', emittedToMs, awaitsFirst, ...anew, handedAfterMs };
   }
   const completeAfterMs = new Map<string, number>();
@@ -132,7 +136,7 @@ export function startOf(
  */
 export function completeAfterFirst(first: StoredRecord, start: Start, admission: Admission, stage: Stage): number {
   const { graceMs, disorderMs, skewMs } = admission;
-  const isBelowP = stage !== 'second' && first.offset <= start.producedTo;
+  const isBelowP = stage !== 'second' && start.producedTo > 0 && first.offset <= start.producedTo;
   const firstMs = stage === 'second' ? reachOf(first) : first.receivedMs;
   const knownMs = isBelowP ? start.emittedToMs : Math.max(start.emittedToMs, firstMs);
   return knownMs + graceMs + disorderMs + skewMs;

@@ -166,7 +166,10 @@ class RunningRollup implements Rollup {
     const { graceMs, disorderMs, skewMs } = config;
     const create = this.#options.createEngine ?? ((options, from) => new Engine(options, from));
     const hasRoom = () => this.#openSeries() < config.maxSeries;
-    const engine = create({ partition, streams, graceMs, disorderMs, skewMs, stage, firstGroup, hasRoom }, restore);
+    const engine = create(
+      { partition, streams, graceMs, disorderMs, skewMs, stage, firstGroup, hasRoom },
+      { ...restore, continues: config.continues },
+    );
     this.#metrics.beginning(partition, engine);
     const rollup = new PartitionRollup(
       engine,

@@ -40,7 +40,7 @@ export interface VerifyOptions {
   /** The group of the rollup, whose commits say what must be in the store. */
   readonly group: string;
   readonly streams: Readonly<Record<string, Stream>>;
-  readonly config: Pick<RollupConfig, 'graceMs' | 'disorderMs' | 'skewMs'>;
+  readonly config: Pick<RollupConfig, 'graceMs' | 'disorderMs' | 'skewMs' | 'continues'>;
   /** The rows of the store, ascending by startMs. */
   readRows(query: RowQuery): AsyncIterable<Row>;
   /** Windows with fromMs <= start < toMs. */
@@ -130,7 +130,12 @@ async function openWalk(options: VerifyOptions, partition: number): Promise<Outc
   const known = encodeCheckpoint({ ...position, completeAfterMs: fromMs - 1, streams: bound });
   const engine = new Engine(
     { partition, streams, ...config },
-    { checkpoint: isTruncated || begin === 0 ? null : known, firstOffset: begin, endOffset },
+    {
+      checkpoint: isTruncated || begin === 0 ? null : known,
+      firstOffset: begin,
+      endOffset,
+      continues: config.continues,
+    },
   );
   return succeed({
     partition,

@@ -181,7 +181,7 @@ describe('Aggregate', () => {
     );
   });
 
-  it('is the same, as statistics and as text, in any order and grouping', () => {
+  it('is the same, as statistics and as text, in any order and grouping, sent as text in between or not', () => {
     fc.assert(
       fc.property(
         samples.chain((list) =>
@@ -194,7 +194,11 @@ describe('Aggregate', () => {
         ),
         ([list, shuffled, cuts, order]) => {
           const straight = aggregateOf(list);
-          for (const other of [aggregateOf(shuffled), mergedInTree(shuffled, cuts, order)]) {
+          const sent = new Aggregate();
+          for (const part of [shuffled.slice(0, 7), shuffled.slice(7)]) {
+            sent.merge(Aggregate.decode(aggregateOf(part).encode())!);
+          }
+          for (const other of [aggregateOf(shuffled), mergedInTree(shuffled, cuts, order), sent]) {
             assert.equal(other.encode(), straight.encode());
             assert.equal(other.count, straight.count);
             assert.deepEqual(other.statistics(), straight.statistics());

@@ -304,6 +304,8 @@ describe('the running rollup', () => {
     const delivery = bench.log.deliver(0);
     await until(() => rollup!.status()[0]!.waiting?.for === 'room for new series');
     assert.equal(rollup.status()[0]!.engine.position, 7);
+    // What /readyz and the page say of the rollup.
+    assert.equal(rollup.status()[0]!.waiting?.failure?.code, 'ROLLUP_FULL');
     await bench.log.deliver(1);
     await delivery;
     assert.equal(rollup.status()[0]!.engine.position, 8);
