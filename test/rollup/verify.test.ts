@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import type { StoredRecord } from '../../src/log.ts';
 import { Engine } from '../../src/rollup/engine.ts';
 import { lateRecord } from '../../src/rollup/late.ts';
+import { recompute } from '../../src/rollup/recompute.ts';
 import { type Difference, type VerifyOptions, type VerifyReport, verify } from '../../src/rollup/verify.ts';
 import type { Row, RowQuery } from '../../src/row.ts';
 import { MemoryLog } from '../support/memory-log.ts';
@@ -182,6 +183,18 @@ describe('verify', () => {
     assert.ok(report.outOfReach > 20);
     assert.ok(report.completeAfterMs! > at.log.records[0]![index]!.receivedMs);
     assert.ok(report.rowsCompared > 50);
+  });
+
+  it('takes the beginning of a log that continues another for what it is, and recompute does too', async () => {
+    const at = installation(1);
+    const config = { ...at.workload, continues: true };
+    const firstMs = at.log.records[0]![0]!.receivedMs;
+    const report = await check(at, { config });
+    assert.equal(report.differences, 0);
+    assert.ok(report.outOfReach > 20 && report.completeAfterMs! > firstMs, `${report.outOfReach} out of reach`);
+    const wanted = { fromMs: firstMs, toMs: firstMs + 10_000 };
+    const again = await recompute({ log: at.log, late: at.late, partition: 0, ...config }, wanted);
+    assert.equal(again.ok ? 'done' : again.failure.code, 'LOG_TRUNCATED');
   });
 
   describe('of repaired rows', () => {
