@@ -145,6 +145,11 @@ export class Member {
     if (!this.#process.isAlive) return;
     for (const lease of this.#leases) lease.controller.abort();
     this.#leases = [];
+    for (const partition of partitions) {
+      // The log lost it a while ago; that it is needed, and how much was known by then, shows only now.
+      const needed = this.log.committed[partition]?.offset ?? 0;
+      if (needed < this.log.firstOffset[partition]!) this.#world.missed(partition);
+    }
     const assignments: Assignment[] = partitions.map((partition) => ({
       partition,
       checkpoint: this.log.committed[partition]!,
@@ -176,6 +181,7 @@ export class Member {
       const fetch = (): LogBatch => {
         const records = log.partitions[partition]!;
         const from = Math.max(lease.position, log.firstOffset[partition]!);
+        if (from > lease.position && from > (records[0]?.offset ?? 0)) world.missed(partition);
         const first = records.findIndex((record) => record.offset >= from);
         const end = Math.min(first + world.random.integer(1, 40), log.visible[partition]!);
         const taken = first < 0 ? [] : records.slice(first, end);

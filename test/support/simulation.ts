@@ -326,7 +326,11 @@ export class World {
     if (first <= log.firstOffset[p]!) return;
     log.firstOffset[p] = first;
     this.counts.truncations++;
-    // Whatever the engine does not know any more lies below; only windows wholly after it must be there.
+    this.missed(p);
+  }
+
+  /** Whatever the engine does not know any more lies below; only windows wholly after it must be there. */
+  missed(p: number): void {
     this.#lostSight(p, this.#receivedMs(p) + 2 * this.workload.skewMs);
   }
 
