@@ -39,6 +39,15 @@ const RUN_BY_CI = [
   'eval "$(npm run --silent stack -- env)"',
   'MILLRACE_TEST_REQUIRE=kafka,influx npm test',
 ];
+/** Benches run in the checkout itself; this one is short. */
+const RUN_IN_CHECKOUT = ['npm run bench -- anomaly'];
+/** They need a copy of Numenta's files, or minutes, or root's limit of open files. */
+const RUN_BY_HAND = [
+  'npm run bench -- anomaly --nab ~/NAB',
+  'npm run bench -- ingress',
+  'npm run bench -- rollup',
+  'npm run screenshots',
+];
 /** No Docker engine: the README says that these were not run. */
 const NOT_RUN = [
   'cd compose',
@@ -103,8 +112,20 @@ describe('The README', function () {
   const interrupt = (child: ChildProcess) => process.kill(-child.pid!, 'SIGINT');
 
   it('has no command that this test does not know, and knows none that is gone', () => {
-    assert.deepEqual([...new Set(commands)].sort(), [...new Set([...RUN_HERE, ...RUN_BY_CI, ...NOT_RUN])].sort());
+    assert.deepEqual(
+      [...new Set(commands)].sort(),
+      [...new Set([...RUN_HERE, ...RUN_IN_CHECKOUT, ...RUN_BY_HAND, ...RUN_BY_CI, ...NOT_RUN])].sort(),
+    );
   });
+
+  for (const command of RUN_IN_CHECKOUT) {
+    it(`has a command that works in the checkout: ${command}`, function () {
+      needTime(this);
+      const printed = execFileSync('bash', ['-c', command], { cwd: root, encoding: 'utf8' });
+      const { figures } = JSON.parse(printed.slice(printed.indexOf('{')));
+      assert.ok(figures.planted > 0 && figures.recall > 0 && figures.recall <= 1, printed);
+    });
+  }
 
   it('names commands in .ci/run that it runs', () => {
     const ci = readFileSync(join(root, '.ci/run'), 'utf8');
