@@ -42,12 +42,7 @@ const RUN_BY_CI = [
 /** Benches run in the checkout itself; this one is short. */
 const RUN_IN_CHECKOUT = ['npm run bench -- anomaly'];
 /** They need a copy of Numenta's files, or minutes, or root's limit of open files. */
-const RUN_BY_HAND = [
-  'npm run bench -- anomaly --nab ~/NAB',
-  'npm run bench -- ingress',
-  'npm run bench -- rollup',
-  'npm run screenshots',
-];
+const RUN_BY_HAND = ['npm run bench -- anomaly --nab ~/NAB', 'npm run bench -- ingress', 'npm run bench -- rollup'];
 /** No Docker engine: the README says that these were not run. */
 const NOT_RUN = [
   'cd compose',
