@@ -11,7 +11,18 @@ export interface InfluxServer {
   readonly token: string;
 }
 
-type Need = 'kafka' | 'influx' | 'chromium' | 'mosquitto' | 'go' | 'promtool' | 'fish' | 'zsh' | 'script' | 'time';
+type Need =
+  | 'kafka'
+  | 'influx'
+  | 'chromium'
+  | 'mosquitto'
+  | 'go'
+  | 'promtool'
+  | 'fish'
+  | 'zsh'
+  | 'script'
+  | 'time'
+  | 'tmpfs';
 const leftOut = new Map<Need, number>();
 
 /** Brokers of the real Kafka, or this test (or the suite whose `before` calls) is skipped. */
