@@ -92,7 +92,10 @@ export async function killRounds(options: KillOptions): Promise<KillReport> {
       ledger.read(file);
       gateway = await start();
       if (await passes(gateway, `fresh${round}`, ledger)) freshPassed++;
-      assert.equal(await gateway.metric('millrace_ledger_imbalance_readings'), 0, 'the ledger balances after a start');
+      // what a planted bug acknowledged and has not written yet is in no book: the twin is caught by its loss
+      if (!preload) {
+        assert.equal(await gateway.metric('millrace_ledger_imbalance_readings'), 0, 'the ledger balances after a start');
+      }
     }
     await gateway.end('SIGTERM');
     const stored = await storedIn(folder);
