@@ -8,6 +8,7 @@
  * or of one named identity, fall into the same pane, and the first offset wins.
  */
 import type { Row } from '../row.ts';
+import { lowerBound } from '../search.ts';
 import { distinctMetric } from '../stream.ts';
 import { Aggregate } from './aggregate.ts';
 import { Distinct } from './distinct.ts';
@@ -332,15 +333,4 @@ export class OpenWindow {
     this.#identities.set(identity, fingerprint);
     return null;
   }
-}
-
-function lowerBound(ascending: readonly number[], value: number): number {
-  let low = 0;
-  let high = ascending.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (ascending[middle]! < value) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }

@@ -19,6 +19,8 @@
  * anew from those says the same to the bit. A window that is not newer than the newest is passed over; an absent one leaves
  * a gap in time and none in the shapes.
  */
+import type { Score } from '../scored.ts';
+import { lowerBound } from '../search.ts';
 
 export const SHAPE = 19;
 export const HISTORY = 600;
@@ -48,14 +50,7 @@ export function horizonMs(stepMs: number): number {
   return memoryMs(stepMs) + (HISTORY + SHAPE + 1) * stepMs;
 }
 
-export interface Opinion {
-  readonly expected: number | null;
-  readonly low: number | null;
-  readonly high: number | null;
-  readonly distance: number;
-  readonly score: number | null;
-  readonly alarm: boolean;
-}
+export type Opinion = Pick<Score, 'expected' | 'low' | 'high' | 'distance' | 'score' | 'alarm'>;
 
 /** What was said about a window when it came; giving it back spares working it out again. */
 export type Known = Pick<Opinion, 'distance' | 'expected' | 'score'>;
@@ -235,17 +230,6 @@ function forgetBefore(past: Past[], oldestMs: number): Past[] {
   let count = 0;
   while (count < past.length && past[count]!.startMs < oldestMs) count++;
   return count > 0 ? past.splice(0, count) : [];
-}
-
-function lowerBound(ascending: readonly number[], value: number): number {
-  let low = 0;
-  let high = ascending.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (ascending[middle]! < value) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }
 
 /** The smallest of the values that `share` of them do not exceed. */

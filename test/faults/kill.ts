@@ -94,7 +94,11 @@ export async function killRounds(options: KillOptions): Promise<KillReport> {
       if (await passes(gateway, `fresh${round}`, ledger)) freshPassed++;
       // what a planted bug acknowledged and has not written yet is in no book: the twin is caught by its loss
       if (!preload) {
-        assert.equal(await gateway.metric('millrace_ledger_imbalance_readings'), 0, 'the ledger balances after a start');
+        assert.equal(
+          await gateway.metric('millrace_ledger_imbalance_readings'),
+          0,
+          'the ledger balances after a start',
+        );
       }
     }
     await gateway.end('SIGTERM');
