@@ -6,6 +6,8 @@
  * partition) and `delayMs` have passed, so that a device that delivers a day at once costs one repair a window and not one a
  * reading. What the row should be is recomputed from the log (recompute.ts); a row that is right already is left alone.
  *
+ * A window that late readings hit while it is being repaired is marked anew: the repair may have read the log before them.
+ *
  * Restart: committed is the smallest offset of the late log that a marked window still needs; reading it again marks the
  * same windows, and those that were repaired are found right. A store replaces a row by deleting and writing it; so that a
  * crash between the two does not lose how often it was repaired, the revisions about to be written are committed as
@@ -89,6 +91,8 @@ interface Mark {
 /** One partition of the late log. */
 class LatePartition {
   readonly marks = new Map<string, Mark>();
+  /** Being repaired. Whatever hits one of these windows meanwhile may have come too late for it, and marks it anew. */
+  underRepair: readonly [string, Mark][] = [];
   position: number;
   committed: number;
   /** Revisions that a crash may have left deleted and not written. */
@@ -104,7 +108,19 @@ class LatePartition {
   floor(): number {
     let floor = this.position;
     for (const mark of this.marks.values()) floor = Math.min(floor, mark.lateOffset);
+    for (const [, mark] of this.underRepair) floor = Math.min(floor, mark.lateOffset);
     return floor;
+  }
+
+  begin(cluster: readonly [string, Mark][]): void {
+    this.underRepair = cluster;
+    for (const [key] of cluster) this.marks.delete(key);
+  }
+
+  /** `done` false: all of it is still to be repaired. The older mark covers what hit its window meanwhile. */
+  end(done: boolean): void {
+    if (!done) for (const [key, mark] of this.underRepair) this.marks.set(key, mark);
+    this.underRepair = [];
   }
 }
 
@@ -139,7 +155,7 @@ class RunningRepair implements Repair {
 
   marked(): number {
     let count = 0;
-    for (const partition of this.#partitions.values()) count += partition.marks.size;
+    for (const { marks, underRepair } of this.#partitions.values()) count += marks.size + underRepair.length;
     return count;
   }
 
@@ -209,7 +225,13 @@ class RunningRepair implements Repair {
       try {
         for (const cluster of await this.#due(partition)) {
           if (this.#stopped.signal.aborted) return;
-          const outcome = await this.#repair(number, partition, cluster);
+          partition.begin(cluster);
+          let outcome: Outcome | null = null;
+          try {
+            outcome = await this.#repair(number, partition, cluster);
+          } finally {
+            partition.end(outcome?.ok === true);
+          }
           if (!outcome.ok) {
             const { failure } = outcome;
             this.#options.telemetry.limited(
@@ -220,7 +242,6 @@ class RunningRepair implements Repair {
             );
             break;
           }
-          for (const [key] of cluster) partition.marks.delete(key);
         }
       } catch (error) {
         // The log or the store cannot be read now; the marks stay, and the next look tries again.

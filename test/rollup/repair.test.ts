@@ -37,9 +37,14 @@ class FragileStore {
   replaced = 0;
   /** Calls that end after the deletion. */
   failures = 0;
+  /** What happens meanwhile, once. */
+  meanwhile: (() => Promise<void>) | null = null;
 
   async replace(rows: readonly Row[]): Promise<Outcome<{ refused: never[] }>> {
     for (const row of rows) this.rows.delete(rowKey(row));
+    const { meanwhile } = this;
+    this.meanwhile = null;
+    await meanwhile?.();
     if (this.failures > 0) {
       this.failures--;
       return fail('STORE_UNREACHABLE', 'gone between the deletion and the write', { retryable: true });
@@ -220,6 +225,34 @@ describe('A repair', () => {
     assert.equal(bench.late.commits.at(-1)?.checkpoint.offset ?? 0, 0, 'the late reading is still needed');
     await repair.stop();
   });
+
+  for (const fails of [false, true]) {
+    it(`repairs again what late readings hit while it was being repaired${fails ? ', also when that repair failed' : ''}`, async () => {
+      const random = new Random(13);
+      const list = readings(random, 300);
+      const endMs = START_MS + 3_600_000;
+      const bench = afterRollup(shuffled(random, list, endMs));
+      const [all] = bench.late.records as [StoredRecord[]];
+      const last = all.splice(-10);
+      const repair = await start(bench);
+      await mark(bench);
+      let delivered = 0;
+      bench.store.meanwhile = async () => {
+        all.push(...last);
+        await bench.late.deliver();
+        delivered = last.length;
+      };
+      bench.store.failures = fails ? 1 : 0;
+      await repair.look();
+      assert.equal(delivered, 10, 'they came in the middle');
+      assert.ok(repair.marked() > 0, 'their windows are marked');
+      assert.ok((bench.late.commits.at(-1)?.checkpoint.offset ?? 0) <= last[0]!.offset, 'a restart reads them again');
+      bench.clock.advance(2_000);
+      await repair.look();
+      assert.deepEqual(contents(bench.store.rows.values()), contents(rowsInOrder(list, endMs)));
+      assert.equal(repair.marked(), 0);
+    });
+  }
 
   it('does not repair before the delay, so that a burst of late readings costs one repair', async () => {
     const random = new Random(3);
