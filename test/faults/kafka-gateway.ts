@@ -73,13 +73,14 @@ export interface Load {
 /** Flows when it resolves. */
 export async function startLoad(
   gateway: GatewayProcess,
-  options: { folder: string; name: string; rate: number },
+  options: { folder: string; name: string; rate: number; reconnect?: boolean },
 ): Promise<Load> {
-  const { folder, name, rate } = options;
+  const { folder, name, rate, reconnect = false } = options;
   const file = join(folder, `${name}.ndjson`);
   const run = startSimulator('load', [
     ...['--url', `mqtt://127.0.0.1:${gateway.mqttPort}`, '--connections', '10', '--in-flight', '20'],
     ...['--rate', `${rate}/s`, '--duration', '0s', '--drain', '30s', '--client', `${name}-`, '--ledger', file],
+    ...(reconnect ? ['--reconnect'] : []),
   ]);
   const before = await acknowledged(gateway);
   await until(async () => (await acknowledged(gateway)) > before + 200, 60_000, 'the load flows');
