@@ -17,7 +17,8 @@ import type { KafkaOffsets, Marks } from './kafka-offsets.ts';
 import { type Generation, openSession, type Session } from './kafka-session.ts';
 import type { KafkaTopic } from './kafka-topics.ts';
 
-const SETTINGS = { maxWaitMs: 250, partitionBytes: 1024 * 1024 };
+/** Bytes as they are compressed, of every partition at once: all of it stands in memory, ten times as large, and is collected. */
+const SETTINGS = { maxWaitMs: 250, partitionBytes: 128 * 1024 };
 /** How long `stop` waits for batches under way before it aborts their signal, and again after that. */
 const STOP_GRACE_MS = 5_000;
 
