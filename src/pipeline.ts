@@ -231,7 +231,8 @@ function exportNumbers(telemetry: Telemetry, ledger: Ledger | null, board: Board
   const { terms, imbalance } = ledger.books();
   for (const [term, readings] of Object.entries(terms)) telemetry.ledgerReadings.set({ term }, readings);
   telemetry.ledgerImbalance.set(imbalance);
-  const { devices, silent, skewed, gapped, refusing } = board.summary(nowMs);
+  const { devices, silent, skewed, gapped, refusing, largestSkewMs } = board.summary(nowMs);
+  telemetry.largestSkewSeconds.set(largestSkewMs / 1_000);
   for (const [state, count] of Object.entries({ seen: devices, silent, skewed, gapped, refused: refusing })) {
     telemetry.devices.set({ state }, count);
   }

@@ -63,6 +63,10 @@ export class Telemetry {
     'Devices seen since the start, and of them those that are silent, have a wrong clock, miss readings or were refused.',
     ['state'],
   );
+  readonly largestSkewSeconds = this.#gauge(
+    'millrace_largest_skew_seconds',
+    'How far the clock of the device that is most wrong is off; of devices whose readings are accepted.',
+  );
   readonly accepted = this.#counter('millrace_accepted_total', 'Readings that passed inspection.', ['stream']);
   readonly deadLetters = this.#counter(
     'millrace_dead_letters_total',

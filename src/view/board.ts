@@ -53,6 +53,8 @@ export interface BoardSummary {
   readonly devices: number;
   readonly silent: number;
   readonly skewed: number;
+  /** Of any device whose readings are accepted. */
+  readonly largestSkewMs: number;
   readonly gapped: number;
   readonly refusing: number;
   readonly unlisted: number;
@@ -182,7 +184,7 @@ export class Board {
   }
 
   summary(nowMs: number): BoardSummary {
-    let [silent, skewed, gapped, refusing, unlisted] = [0, 0, 0, 0, 0];
+    let [silent, skewed, gapped, refusing, unlisted, largestSkewMs] = [0, 0, 0, 0, 0, 0];
     const examples: { skewed?: string; silent?: string; gapped?: string } = {};
     for (const entry of this.#streams.values()) {
       unlisted += entry.unlisted;
@@ -190,10 +192,11 @@ export class Board {
         if (device.silent(nowMs)) {
           silent++;
           examples.silent ??= device.key;
-        } else if (Math.abs(device.skewMs) > SKEW_LIMIT_MS && device.readings > 0) {
+        } else if (device.hasWrongClock(SKEW_LIMIT_MS)) {
           skewed++;
           examples.skewed ??= device.key;
         }
+        largestSkewMs = Math.max(largestSkewMs, Math.abs(device.skewMs));
         if (device.missing > 0) {
           gapped++;
           examples.gapped ??= device.key;
@@ -201,7 +204,7 @@ export class Board {
         if (device.refusals > 0) refusing++;
       }
     }
-    return { devices: this.#devices, silent, skewed, gapped, refusing, unlisted, examples };
+    return { devices: this.#devices, silent, skewed, gapped, refusing, unlisted, largestSkewMs, examples };
   }
 
   #admit(

@@ -116,6 +116,13 @@ export class Device {
     return Math.max(this.receivedMs, this.lastRefusal?.receivedMs ?? 0);
   }
 
+  /** By its newest message. What is too far ahead is refused, and how far is then not known. */
+  hasWrongClock(limitMs: number): boolean {
+    const refusal = this.lastRefusal;
+    if (refusal?.code === 'time-future' && refusal.receivedMs >= this.receivedMs) return true;
+    return this.readings > 0 && Math.abs(this.skewMs) > limitMs;
+  }
+
   silent(nowMs: number): boolean {
     if (this.readings < 2) return false;
     return nowMs - this.receivedMs > Math.max(SILENT_AT_LEAST_MS, SILENT_INTERVALS * this.intervalMs);

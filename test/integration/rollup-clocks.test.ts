@@ -63,6 +63,7 @@ describe('a device with a bad clock', function () {
   let beside: FedGateway;
   let planted: FedGateway;
   let endMs: number;
+  let numbers: string;
 
   before(async () => {
     folder = mkdtempSync(join(tmpdir(), 'millrace-clocks-'));
@@ -78,6 +79,8 @@ describe('a device with a bad clock', function () {
     const env = { MILLRACE_PLANTED: 'device-time' };
     planted = await feed.add({ folder: join(folder, 'planted'), yaml, preload: PLANTED, env });
     for (let step = 0; step < STEPS; step++) await feed.step();
+    // While the devices still publish: later they are silent, whatever their clocks say.
+    numbers = await (await beside.process.get('/metrics')).text();
     const closed = allClosed(RULES, feed.nowMs + 60_000);
     endMs = closed.endMs;
     await feed.moveClock(closed.clockMs);
@@ -126,6 +129,9 @@ describe('a device with a bad clock', function () {
     const { deadLetters } = (await answer.json()) as { deadLetters: { code: string; topic: string }[] };
     assert.ok(deadLetters.length > 0);
     for (const { code } of deadLetters) assert.equal(code, 'time-future');
+    assert.match(numbers, /^millrace_devices\{state="skewed".*\} [34]$/m);
+    const [, largest] = /^millrace_largest_skew_seconds.* (\S+)$/m.exec(numbers)!;
+    assert.ok(Number(largest) >= DAY_MS / 1_000 - 60, largest);
     const fast = await beside.process.get(`/api/v1/rows?stream=${name}&window=10s&series=device=fast,site=attic`);
     assert.equal((await fast.text()).trim().split('\n').length, 3 * STEPS + 3);
   });

@@ -92,7 +92,18 @@ describe('the board', () => {
     assert.equal(only(board).skewMs, 45_000);
     const summary = board.summary(T + 60_000);
     assert.equal(summary.skewed, 1);
+    assert.equal(summary.largestSkewMs, 45_000);
     assert.equal(summary.examples.skewed, 'slow');
+  });
+
+  it('counts a clock as wrong whose stamps are refused as too far ahead, until one is accepted', () => {
+    const board = new Board(streams);
+    const ahead = { code: 'time-future', reason: '/ts: too far ahead' } as const;
+    board.accepted(reading('jumps'), T);
+    board.refused(refusal('sensors/berlin/jumps/environment', 'c1', ahead), T + 1);
+    assert.equal(board.summary(T + 1).skewed, 1);
+    board.accepted(reading('jumps', { timeMs: T + 2 }), T + 2);
+    assert.equal(board.summary(T + 2).skewed, 0);
   });
 
   it('calls a device silent only after a pause that is long for it', () => {
