@@ -38,6 +38,11 @@ export function buildMqtt({ mqtt }: Settings, gateway: string, fileAt: FileAt) {
       offlineQueue: limits.offline_queue,
       subscriptionsPerClient: limits.subscriptions_per_client,
       drainTimeoutMs: limits.drain_timeout,
+      unsentBytes: limits.unsent,
+      subscribeRate: limits.subscribe_rate,
+      qos2Window: limits.qos2_window,
+      logins: limits.logins,
+      forwards: limits.forwards,
     },
     sources: mqtt.sources.map(({ url, topics, client_id, username, password, tls }, i) => ({
       url,

@@ -4,6 +4,7 @@
  * (config-editor.ts).
  * The keys are the product's surface: adding one is free, renaming one needs a reason.
  */
+import { mqttLimits as limits } from './config-limits.ts';
 import {
   choice,
   decimal,
@@ -70,29 +71,6 @@ const listener = section('A port on which devices connect.', {
     ),
   }),
 });
-
-const limits = section(
-  'Limits of the MQTT side. A reached limit refuses or waits; it never drops what was acknowledged.',
-  {
-    connections: integer('Connected clients.', 10_000, { min: 1, max: 1_000_000 }),
-    packet: size('One MQTT packet, checked before it is buffered.', '256KiB', '1KiB', '256MiB'),
-    pending_per_client: integer('Publishes of one client that wait for their acknowledgement.', 64, {
-      min: 1,
-      max: 65_535,
-    }),
-    pending: size('Payload bytes of all clients that wait for their acknowledgement.', '64MiB', '64KiB', '64GiB'),
-    rate_per_client: integer('Publishes per second of one user; 0 = no limit.', 0, { min: 0, max: 1_000_000 }),
-    connect_timeout: duration('Time from the TCP connection to CONNECT.', '5s', '100ms', '5m'),
-    keepalive_max: duration('Longest keep-alive a client may ask for.', '1h', '1s', '65535s'),
-    client_id_length: integer('Characters of a client id.', 128, { min: 1, max: 65_535 }),
-    topic_levels: integer('Levels of a topic.', 16, { min: 1, max: 128 }),
-    retained_messages: integer('Retained messages kept in memory.', 10_000, { min: 0, max: 10_000_000 }),
-    offline_sessions: integer('Sessions kept for clients that are away.', 1_000, { min: 0, max: 1_000_000 }),
-    offline_queue: integer('Messages queued for one such session.', 100, { min: 0, max: 1_000_000 }),
-    subscriptions_per_client: integer('Subscriptions of one client.', 50, { min: 1, max: 100_000 }),
-    drain_timeout: duration('A subscriber that does not read for this long is disconnected.', '10s', '100ms', '10m'),
-  },
-);
 
 const source = section('Another MQTT broker whose messages are taken in like those of devices.', {
   url: entry('Address of the broker.', { expected: 'an address such as mqtts://broker.example:8883' }),

@@ -56,6 +56,15 @@ export interface MqttLimits {
   readonly subscriptionsPerClient: number;
   /** A subscriber that does not read for this long is disconnected. */
   readonly drainTimeoutMs: number;
+  /** Replies that wait in memory for a client that does not read them; above this it is not read from either. */
+  readonly unsentBytes: number;
+  /** SUBSCRIBE and UNSUBSCRIBE packets of one client per second: each may bring thousands of retained messages. */
+  readonly subscribeRate: number;
+  readonly qos2Window: number;
+  /** Passwords that wait to be checked. */
+  readonly logins: number;
+  /** Live copies per second for local subscribers, all together. */
+  readonly forwards: number;
 }
 
 export interface BridgeSource {

@@ -230,6 +230,7 @@ export class Telemetry {
     const last = this.#lastLogged.get(key);
     if (last && nowMs - last.atMs < everyMs) {
       last.suppressed++;
+      this.limitReached.inc({ limit: 'log' });
       return;
     }
     if (this.#lastLogged.size >= MAX_LOG_KEYS) this.#lastLogged.clear();

@@ -9,6 +9,7 @@ import fc from 'fast-check';
 import { stringify } from 'yaml';
 import { type Config, type Loaded, loadConfig, parseConfig } from '../src/config.ts';
 import { editorSchema } from '../src/config-editor.ts';
+import { mqttLimits } from '../src/config-limits.ts';
 import { formatMistake } from '../src/config-report.ts';
 
 const ENV = {
@@ -473,6 +474,16 @@ streams:
 `;
 
 describe('The configuration', () => {
+  it('has each limit of MQTT in the table of the README, with its default', () => {
+    const rows = [...readFileSync('README.md', 'utf8').matchAll(/^\| `(\w+)`(?: \(label `\w+`\))? \| (\S+)/gm)];
+    const told = Object.fromEntries(rows.map(([, key, fallback]) => [key, fallback]));
+    const declared = Object.entries(mqttLimits.schema.properties as Record<string, { default?: unknown }>).map(
+      ([key, setting]) => [key, String(setting.default)] as const,
+    );
+    assert.ok(declared.length > 10);
+    for (const [key, fallback] of declared) assert.equal(told[key], fallback, key);
+  });
+
   describe('as the user writes it', () => {
     it('needs only a stream: everything else has a default', () => {
       const config = valid(STREAM);
@@ -499,6 +510,11 @@ describe('The configuration', () => {
             offlineQueue: 100,
             subscriptionsPerClient: 50,
             drainTimeoutMs: 10_000,
+            unsentBytes: 256 * 1024,
+            subscribeRate: 50,
+            qos2Window: 1_000,
+            logins: 1_000,
+            forwards: 10_000,
           },
           sources: [],
         },

@@ -38,14 +38,25 @@ export interface Identity {
 }
 
 const MAX_RUNNING = 2;
-const MAX_WAITING = 1_000;
 const MAX_PASSWORD_BYTES = 1_024;
 /** Verified against when the user is unknown, so that the answer takes as long. */
 const NOBODY = `$scrypt$ln=14,r=8,p=1$${'A'.repeat(22)}$${'A'.repeat(43)}`;
 
+export interface AuthenticatorOptions {
+  readonly users: Users;
+  readonly anonymous: boolean;
+  readonly telemetry: Telemetry;
+  readonly clock: Clock;
+  /** Logins that wait for their password to be checked; as many again may be slowed down. */
+  readonly maxWaiting: number;
+  /** First delay after a failed login. */
+  readonly slowDownMs?: number;
+}
+
 export class Authenticator {
   readonly #anonymous: boolean;
   readonly #telemetry: Telemetry;
+  readonly #maxWaiting: number;
   readonly #slowDown: SlowDown;
   readonly #digestKey = randomBytes(32);
   /** User -> the hash that a password matched, and that password's digest. */
@@ -54,11 +65,12 @@ export class Authenticator {
   #users: Users;
   #running = 0;
 
-  constructor(options: { users: Users; anonymous: boolean; telemetry: Telemetry; clock: Clock; slowDownMs?: number }) {
+  constructor(options: AuthenticatorOptions) {
     this.#users = options.users;
+    this.#maxWaiting = options.maxWaiting;
     this.#anonymous = options.anonymous;
     this.#telemetry = options.telemetry;
-    this.#slowDown = new SlowDown(options.clock, options.slowDownMs ?? 250);
+    this.#slowDown = new SlowDown(options.clock, options.maxWaiting, options.slowDownMs ?? 250);
   }
 
   /** `decided` is called once, at once or later. */
@@ -115,7 +127,7 @@ export class Authenticator {
   }
 
   #queue(username: string, password: Uint8Array, address: string, decided: (decision: Decision) => void): void {
-    if (this.#waiting.length >= MAX_WAITING) {
+    if (this.#waiting.length >= this.#maxWaiting) {
       decided(this.#busy());
       return;
     }
@@ -166,12 +178,14 @@ export class Authenticator {
 /** Failed logins by address, and by address and user. */
 class SlowDown {
   readonly #clock: Clock;
+  readonly #maxDelayed: number;
   readonly #firstMs: number;
   readonly #failures = new Map<string, { count: number; atMs: number }>();
   #delayed = 0;
 
-  constructor(clock: Clock, firstMs: number) {
+  constructor(clock: Clock, maxDelayed: number, firstMs: number) {
     this.#clock = clock;
+    this.#maxDelayed = maxDelayed;
     this.#firstMs = firstMs;
   }
 
@@ -193,7 +207,7 @@ class SlowDown {
 
   /** One more slowed login; false: there are too many. */
   enter(): boolean {
-    if (this.#delayed >= MAX_WAITING) return false;
+    if (this.#delayed >= this.#maxDelayed) return false;
     this.#delayed++;
     return true;
   }

@@ -4,10 +4,7 @@
  * and what is passed on (forward.ts). The bytes pass gate.ts and wire.ts before aedes sees them; session.ts is its memory.
  *
  * Every limit has a name, counted in `millrace_limit_reached_total{limit}`: the names of the configuration
- * (connections, packet, pending_per_client, pending, rate_per_client, connect_timeout, keepalive, client_id_length,
- * topic_levels, retained_messages, offline_sessions, offline_queue, subscriptions_per_client, drain_timeout), and logins
- * (passwords waiting to be checked), unsent (replies a client does not read), forwards (copies for local subscribers),
- * subscribe_rate (SUBSCRIBE packets of a client), qos2_window (exchanges a client does not finish).
+ * in `mqtt.limits` (keepalive_max is counted as keepalive).
  */
 import { Aedes, type Client } from 'aedes';
 import type { Clock } from '../clock.ts';
@@ -44,8 +41,6 @@ export interface BrokerOptions {
   readonly received: () => number;
   /** How long the connection of a publish that could not be made durable is held before it is closed. */
   readonly failureHoldMs?: number;
-  /** Copies for local subscribers, all of them together. */
-  readonly forwardsPerSecond?: number;
   /** First delay after a failed login. */
   readonly slowDownMs?: number;
 }
@@ -89,6 +84,7 @@ export async function startBroker(options: BrokerOptions): Promise<Outcome<Broke
       anonymous: options.mqtt.auth.anonymous,
       telemetry: options.telemetry,
       clock: options.clock,
+      maxWaiting: options.mqtt.limits.logins,
       slowDownMs: options.slowDownMs,
     }),
   );
@@ -128,7 +124,7 @@ class MqttGateway implements Broker {
     this.shared = { authenticator, rates, pendingBytes: this.#pendingBytes };
     this.#admission = new Admission({ ...shared, authenticator, rates });
     this.#subscriptions = new Subscriptions(shared);
-    this.#forwarder = new Forwarder(telemetry, clock, options.forwardsPerSecond);
+    this.#forwarder = new Forwarder(telemetry, clock, mqtt.limits.forwards);
     this.#acknowledger = new Acknowledger({
       limits: mqtt.limits,
       accept: options.accept,
@@ -166,6 +162,7 @@ class MqttGateway implements Broker {
       connectTimeout: limits.connectTimeoutMs,
       drainTimeout: limits.drainTimeoutMs,
       maxClientsIdLength: limits.clientIdLength,
+      maxInflightInbound: limits.qos2Window,
       persistence: this.#sessions,
       preConnect: guarded(this.#admission.preConnect, (_client, _packet, callback) => callback(BROKEN, false)),
       authenticate: guarded(this.#admission.authenticate, (_client, _name, _password, callback) =>

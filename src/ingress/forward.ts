@@ -1,8 +1,9 @@
 /**
  * Which live copies local subscribers get. They are for looking on, never at the publishers' cost: a subscriber that
- * does not read gets nothing until it has read, and all of them together get a bounded number of messages a second,
- * beyond a few that each has for itself (a copy costs as much as taking in a reading; ten `#` subscribers would else cut
- * the intake to a tenth). What is withheld is counted, and is in the log.
+ * does not read gets nothing until it has read, and all of them together get a bounded number of messages a second
+ * (mqtt.limits.forwards), beyond a few that each has for itself (a copy costs as much as taking in a reading; ten `#`
+ * subscribers would else cut the intake to a tenth). So live copies are best effort, of QoS 1 and 2 too: who must have
+ * every reading reads the log. What is withheld is counted.
  */
 import type { Aedes, AedesPublishPacket, Client } from 'aedes';
 import type { Clock } from '../clock.ts';
@@ -24,7 +25,6 @@ export function detachDelivery(aedes: Aedes): void {
   };
 }
 
-const FORWARDS_PER_SECOND = 10_000;
 /** Each subscriber has this part of it for itself besides, whatever the others get. */
 const OWN_PART = 1 / 20;
 const SLICE_MS = 100;
@@ -37,7 +37,7 @@ export class Forwarder {
   #sliceMs = Number.NEGATIVE_INFINITY;
   #left = 0;
 
-  constructor(telemetry: Telemetry, clock: Clock, perSecond = FORWARDS_PER_SECOND) {
+  constructor(telemetry: Telemetry, clock: Clock, perSecond: number) {
     this.#clock = clock;
     this.#perSlice = Math.max(1, (perSecond * SLICE_MS) / 1000);
     this.#ownPerSlice = Math.max(1, this.#perSlice * OWN_PART);

@@ -17,14 +17,8 @@ import type { MqttLimits } from '../config.ts';
 import { type PendingBytes, TokenBucket } from './pending.ts';
 import { type Budget, Framing, PUBLISH, type Violation } from './wire.ts';
 
-/** Replies that wait in memory for a client that does not read them; above this it is not read from either. */
-const MAX_UNSENT_BYTES = 256 * 1024;
-
 /** More packets than this are never in a client's hand at once: packet identifiers end there. */
 const MAX_INSIST = 65_536;
-
-/** SUBSCRIBE and UNSUBSCRIBE packets of one connection per second: each may bring thousands of retained messages. */
-const SUBSCRIBES_PER_SECOND = 50;
 
 /** Why a gate is closed. `connect`: waiting for the broker's CONNACK. `shut`: for good, the connection is about to end. */
 export type Hold = 'connect' | Limit | 'shut';
@@ -66,7 +60,7 @@ export class Gate {
     this.#stream = stream;
     this.#owner = owner;
     this.#framing = new Framing(owner.limits.packetBytes);
-    this.#subscribes = new TokenBucket(SUBSCRIBES_PER_SECOND, owner.clock);
+    this.#subscribes = new TokenBucket(owner.limits.subscribeRate, owner.clock);
     this.#read = stream.read.bind(stream);
     stream.read = (size?: number) => this.#pass(size);
   }
@@ -110,7 +104,7 @@ export class Gate {
   #pass(size: number | undefined): Buffer | null {
     if (size === 0) return this.#read(0);
     if (this.#hold !== null) return null;
-    if (this.#stream.writableLength > MAX_UNSENT_BYTES) {
+    if (this.#stream.writableLength > this.#owner.limits.unsentBytes) {
       this.#close('unsent');
       return null;
     }

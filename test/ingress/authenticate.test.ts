@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { hashPassword } from '../../src/ingress/password.ts';
 import { eventually, type RawClient } from '../support/mqtt-raw.ts';
-import { type Harness, startHarness } from './harness.ts';
+import { type Harness, type HarnessOptions, startHarness } from './harness.ts';
 
 describe('authentication', () => {
   let harness: Harness;
@@ -29,8 +29,11 @@ describe('authentication', () => {
     writeFileSync(file, `users:\n${users.join('\n')}\n${more}`);
   }
 
-  async function start(options: { anonymous?: boolean; slowDownMs?: number } = {}): Promise<void> {
+  async function start(
+    options: { anonymous?: boolean; slowDownMs?: number; limits?: HarnessOptions['limits'] } = {},
+  ): Promise<void> {
     harness = await startHarness({
+      ...(options.limits ? { limits: options.limits } : {}),
       auth: { anonymous: options.anonymous ?? false, users: file },
       broker: { slowDownMs: options.slowDownMs ?? 20 },
     });
@@ -43,6 +46,18 @@ describe('authentication', () => {
   function code(client: RawClient): number | undefined {
     return client.of('connack')[0]!.returnCode;
   }
+
+  it('lets only so many wait to be checked (logins): the others are told to come again by CONNACK 3, and may', async () => {
+    write(['pump-17']);
+    await start({ limits: { logins: 3 } });
+    const crowd = Array.from({ length: 12 }, (_, i) => login('pump-17', 'secret-17', { clientId: `crowd-${i}` }));
+    const codes = (await Promise.all(crowd)).map(code);
+    const busy = codes.filter((each) => each === 3).length;
+    assert.ok(busy > 0, codes.join());
+    assert.equal(codes.filter((each) => each === 0).length, 12 - busy, 'nobody else is refused');
+    assert.equal(await harness.limitReached('logins'), busy);
+    assert.equal(code(await login('pump-17', 'secret-17')), 0);
+  });
 
   it('lets in who knows the password, and nobody else: CONNACK 4, then the end [MQTT-3.2.2-5]', async () => {
     write(['pump-17']);

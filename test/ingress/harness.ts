@@ -21,6 +21,11 @@ export const LIMITS: MqttLimits = {
   offlineQueue: 100,
   subscriptionsPerClient: 50,
   drainTimeoutMs: 5_000,
+  unsentBytes: 256 * 1024,
+  subscribeRate: 50,
+  qos2Window: 1_000,
+  logins: 1_000,
+  forwards: 10_000,
 };
 
 export const ACCEPTED: Verdict = { kind: 'accepted' };

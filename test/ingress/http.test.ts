@@ -210,6 +210,19 @@ describe('Readings over HTTP', () => {
     assert.equal(harness.broker.stats().pendingBytes, 0);
   });
 
+  it('closes a connection that is one too many, and counts it (ingest_connections)', async () => {
+    await start({ connections: 1 });
+    const [first, second] = [connect(Number(new URL(ingest.url).port)), connect(Number(new URL(ingest.url).port))];
+    const ended = [first, second].map(
+      (socket) => new Promise((resolve) => socket.once('close', () => resolve(socket))),
+    );
+    await Promise.race(ended);
+    assert.equal(await harness.limitReached('ingest_connections'), 1);
+    for (const socket of [first, second]) socket.destroy();
+    await Promise.all(ended);
+    await until(async () => (await post('t', '1')).status === 202, 5_000, 'there is room again');
+  });
+
   it('shares the bytes that may be pending with MQTT', async () => {
     await start({}, { pendingBytes: 500 });
     verdict = () => null;

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { connect as connectTcp, type Socket } from 'node:net';
 import { generate, type Packet } from 'mqtt-packet';
 import { connectPacket, eventually, type RawClient } from '../support/mqtt-raw.ts';
+import { until } from '../support/until.ts';
 import { ACCEPTED, type Harness, type HarnessOptions, startHarness } from './harness.ts';
 
 describe('the limit', () => {
@@ -398,7 +399,7 @@ describe('the limit', () => {
   });
 
   it('forwards: ten # subscribers get copies up to a rate, and publishers are not slowed to their pace', async () => {
-    await start({ broker: { forwardsPerSecond: 1_000 } });
+    await start({ limits: { forwards: 1_000 } });
     const watchers: RawClient[] = [];
     for (let i = 0; i < 10; i++) {
       watchers.push(await harness.connected());
@@ -416,7 +417,7 @@ describe('the limit', () => {
   });
 
   it('forwards: a subscriber of few messages gets them all, whatever the others take', async () => {
-    await start({ broker: { forwardsPerSecond: 2_000 } });
+    await start({ limits: { forwards: 2_000 } });
     const greedy = [await harness.connected(), await harness.connected(), await harness.connected()];
     for (const watcher of greedy) await watcher.subscribe('#');
     const modest = await harness.connected();
@@ -429,7 +430,7 @@ describe('the limit', () => {
   });
 
   it('subscribe_rate: many SUBSCRIBE packets of one client are slowed, and all answered', async () => {
-    await start({ limits: { subscriptionsPerClient: 100 } });
+    await start({ limits: { subscriptionsPerClient: 100, subscribeRate: 50 } });
     const client = await harness.connected();
     const startMs = performance.now();
     for (let id = 1; id <= 80; id++) {
@@ -441,12 +442,40 @@ describe('the limit', () => {
   });
 
   it('qos2_window: exchanges that are begun and never finished end the connection', async () => {
-    await start();
+    await start({ limits: { qos2Window: 20 } });
     const client = await harness.connected();
-    for (let id = 1; id <= 1_001; id++) client.publish('a', 'x', 2, id);
+    for (let id = 1; id <= 20; id++) client.publish('a', 'x', 2, id);
+    await client.until('pubrec', 20);
+    assert.equal(await harness.limitReached('qos2_window'), 0);
+    client.publish('a', 'x', 2, 21);
     await client.untilClosed();
-    assert.ok(client.acknowledged('pubrec').length > 900);
+    assert.equal(client.acknowledged('pubrec').length, 20);
     assert.equal(await harness.limitReached('qos2_window'), 1);
+  });
+
+  it('unsent: who does not read its replies is not read from, and is answered when it reads again', async () => {
+    await start({ limits: { unsentBytes: 64 * 1024 }, retain: () => true });
+    const client = await harness.connected();
+    client.publish('large', Buffer.alloc(250_000), 1, 1, { retain: true });
+    await client.until('puback');
+    client.stream.pause();
+    // each is answered with the retained message, until the buffers between the two are full
+    for (let id = 1; id <= 50; id++) {
+      client.send({ cmd: 'subscribe', messageId: id, subscriptions: [{ topic: 'large', qos: 0 }] });
+    }
+    let pings = 0;
+    await until(async () => {
+      client.send({ cmd: 'pingreq' });
+      pings++;
+      return (await harness.limitReached('unsent')) > 0;
+    });
+    const other = await harness.connected();
+    await other.ping();
+    client.publish('a', 'x', 1, 2);
+    client.stream.resume();
+    await client.until('puback', 2);
+    assert.equal(client.of('pingresp').length, pings);
+    assert.equal(client.of('suback').length, 50);
   });
 
   it('logs a storm of failing clients a few times, not each time', async () => {
@@ -459,6 +488,7 @@ describe('the limit', () => {
       await client.untilClosed();
     }
     assert.equal(lines.length, 1);
+    assert.equal(await harness.limitReached('log'), 49);
   });
 });
 

@@ -163,7 +163,7 @@ describe('a session', () => {
   it('carries thousands of messages between two MQTT.js clients, in order', async function () {
     this.timeout(60_000);
     // Without the bound on live copies, which a quick machine reaches.
-    await start({ limits: { offlineQueue: 1_000_000 }, broker: { forwardsPerSecond: 1_000_000 } });
+    await start({ limits: { offlineQueue: 1_000_000, forwards: 1_000_000 } });
     const url = `mqtt://127.0.0.1:${harness.port}`;
     const [publisher, subscriber] = [await connectAsync(url), await connectAsync(url)];
     const count = 2_000;
