@@ -1,33 +1,17 @@
 /**
- * A record of the log as a Kafka message, and back.
+ * A record of the log as a Kafka message (made by kafka-batch.ts), and back.
  *   key        the record's key; none for a tick, or when the record has no key
  *   timestamp  the received stamp
  *   value      as it is; empty for a tick
  *   headers    stream, topic (MQTT), gateway: where not empty; kind: where it is not what the topic implies
  * A message of another producer without our headers reads as what its topic implies.
  */
-import type { IHeaders, KafkaMessage, Message } from 'kafkajs';
+import type { IHeaders, KafkaMessage } from 'kafkajs';
 import type { LogRecord, RecordKind, StoredRecord } from '../log.ts';
 
 const KINDS: ReadonlySet<string> = new Set<RecordKind>(['reading', 'tick', 'refusal', 'late', 'pane', 'requeued']);
 /** Offset, timestamp, lengths and header names of one message; a close upper bound. */
 const OVERHEAD_BYTES = 64;
-
-export function toMessage(record: LogRecord, partition: number, gateway: string, implied: RecordKind): Message {
-  const headers: IHeaders = {};
-  if (record.stream !== '') headers.stream = record.stream;
-  if (record.topic !== '') headers.topic = record.topic;
-  if (gateway !== '') headers.gateway = gateway;
-  if (record.kind !== implied) headers.kind = record.kind;
-  const { value } = record;
-  return {
-    key: record.key === '' ? null : record.key,
-    value: Buffer.isBuffer(value) ? value : Buffer.from(value.buffer, value.byteOffset, value.byteLength),
-    partition,
-    timestamp: String(record.receivedMs),
-    headers,
-  };
-}
 
 export function fromMessage(message: KafkaMessage, implied: RecordKind): StoredRecord {
   const { headers } = message;

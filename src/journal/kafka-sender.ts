@@ -1,21 +1,21 @@
 /**
- * Produce requests, the way kafkajs can be trusted with them:
- * - every message names its partition, and topic and partition are checked against the configuration first: kafkajs
- *   resolves happily when the partition does not exist, and an unknown topic spoils a producer for the known ones;
+ * Produce requests:
+ * - topic and partition are checked against the configuration first: an unknown topic spoils a connection for the known
+ *   ones, and a partition that is not there is a mistake of ours;
  * - the answer must name every partition that was sent to;
  * - acks = all, no retries inside kafkajs: one call is one try, bounded by the request timeout;
- * - after a failure that does not blame a record, the producer is replaced. The old one is disconnected when its last
+ * - after a failure that does not blame a record, the connections are replaced. The old ones are ended when their last
  *   request is over.
  * The caller has at most one request under way for a partition; that is what keeps the order.
  */
-import { CompressionTypes, type Message, type Producer } from 'kafkajs';
 import type { KafkaConfig } from '../config.ts';
 import { done, type Outcome } from '../errors.ts';
 import type { LogRecord } from '../log.ts';
 import type { Telemetry } from '../telemetry.ts';
+import { encodeBatch } from './kafka-batch.ts';
 import { disconnected, kafkaClient } from './kafka-client.ts';
 import { classify } from './kafka-errors.ts';
-import { toMessage } from './kafka-record.ts';
+import { type BatchTo, type ProduceLink, produceLink } from './kafka-produce.ts';
 import type { KafkaTopic } from './kafka-topics.ts';
 
 /** Records for one partition. */
@@ -31,17 +31,14 @@ export interface Sender {
   close(): Promise<void>;
 }
 
-/**
- * Records of one partition in one request. kafkajs groups them in time that grows with the square of their number, and
- * encodes them without a pause for anything else; the fixed cost of a request is small beside that from here on.
- */
-export const MAX_BATCH_RECORDS = 500;
+/** Records of one partition in one request: they are encoded without a pause for anything else. */
+export const MAX_BATCH_RECORDS = 2_000;
 
 /** How much earlier than our own timeout the broker gives up waiting for its replicas, so that its reason arrives. */
 const BROKER_EARLIER_MS = 500;
 
 interface Link {
-  readonly producer: Producer;
+  readonly produce: ProduceLink;
   readonly connected: Promise<void>;
   requests: number;
   retired: boolean;
@@ -49,17 +46,20 @@ interface Link {
 
 export function kafkaSender(config: KafkaConfig, gateway: string, telemetry: Telemetry): Sender {
   let current: Link | null = null;
-  const compression = config.compression === 'gzip' ? CompressionTypes.GZIP : CompressionTypes.None;
+  const { compression } = config;
   const timeout = Math.max(BROKER_EARLIER_MS, config.requestTimeoutMs - BROKER_EARLIER_MS);
 
+  const encode = async ({ topic, partition, records }: Part): Promise<BatchTo> => ({
+    topic: topic.name,
+    partition,
+    batch: await encodeBatch(records, { gateway, implied: topic.kind, compression }),
+  });
+
   const open = (): Link => {
-    const producer = kafkaClient(config, 0, telemetry).producer({
-      allowAutoTopicCreation: false,
-      createPartitioner: () => (args) => args.message.partition!,
-    });
-    const connected = producer.connect();
+    const produce = produceLink(kafkaClient(config, 0, telemetry));
+    const connected = produce.connect();
     connected.catch(() => {}); // each request that waits for it reports it
-    return { producer, connected, requests: 0, retired: false };
+    return { produce, connected, requests: 0, retired: false };
   };
 
   const retire = (link: Link | null): void => {
@@ -68,7 +68,7 @@ export function kafkaSender(config: KafkaConfig, gateway: string, telemetry: Tel
   };
 
   const release = async (link: Link): Promise<void> => {
-    if (link.retired && link.requests === 0) await disconnected(link.producer.disconnect);
+    if (link.retired && link.requests === 0) await disconnected(link.produce.disconnect);
   };
 
   return {
@@ -81,20 +81,7 @@ export function kafkaSender(config: KafkaConfig, gateway: string, telemetry: Tel
         link = current ??= open();
         link.requests++;
         await link.connected;
-        const answers = await link.producer.sendBatch({
-          acks: -1,
-          timeout,
-          compression,
-          topicMessages: topics.map((topic) => ({ topic, messages: messagesOf(parts, topic, gateway) })),
-        });
-        for (const { topic, partition } of parts) {
-          const answer = answers.find((one) => one.topicName === topic.name && one.partition === partition);
-          if (answer?.errorCode !== 0) {
-            throw Object.assign(new Error(`no answer for partition ${partition}`), {
-              type: 'UNKNOWN_TOPIC_OR_PARTITION',
-            });
-          }
-        }
+        await link.produce.produce(await Promise.all(parts.map(encode)), timeout);
         return done;
       } catch (thrown) {
         const failure = classify(thrown, doing);
@@ -113,15 +100,6 @@ export function kafkaSender(config: KafkaConfig, gateway: string, telemetry: Tel
       if (link) await release(link);
     },
   };
-}
-
-function messagesOf(parts: readonly Part[], topic: string, gateway: string): Message[] {
-  const messages: Message[] = [];
-  for (const part of parts) {
-    if (part.topic.name !== topic) continue;
-    for (const record of part.records) messages.push(toMessage(record, part.partition, gateway, part.topic.kind));
-  }
-  return messages;
 }
 
 function check({ topic, partition, records }: Part): void {

@@ -1,0 +1,85 @@
+import assert from 'node:assert/strict';
+import { createRequire } from 'node:module';
+import fc from 'fast-check';
+import type { KafkaMessage } from 'kafkajs';
+import { crc32c } from '../../src/journal/crc32c.ts';
+import { type BatchOptions, encodeBatch } from '../../src/journal/kafka-batch.ts';
+import { fromMessage } from '../../src/journal/kafka-record.ts';
+import type { LogRecord, RecordKind } from '../../src/log.ts';
+
+interface Decoded {
+  readonly lastOffsetDelta: number;
+  readonly maxTimestamp: string;
+  readonly records: readonly (KafkaMessage & { readonly batchContext: unknown })[];
+}
+
+// How kafkajs reads a batch, and its checksum: somebody else's reading of the format.
+const require = createRequire(import.meta.url);
+const Decoder = require('kafkajs/src/protocol/decoder') as new (bytes: Buffer) => object;
+const decode = require('kafkajs/src/protocol/recordBatch/v0/decoder') as (decoder: object) => Promise<Decoded>;
+const theirCrc32c = require('kafkajs/src/protocol/recordBatch/crc32C') as (bytes: Buffer) => number;
+
+const kinds: readonly RecordKind[] = ['reading', 'tick', 'refusal', 'late', 'pane', 'requeued'];
+const record: fc.Arbitrary<LogRecord> = fc.record({
+  kind: fc.constantFrom(...kinds),
+  key: fc.oneof(fc.string({ unit: 'binary', maxLength: 200 }), fc.string({ maxLength: 70 })),
+  receivedMs: fc.oneof(fc.integer({ min: 0, max: 4e12 }), fc.maxSafeNat()),
+  stream: fc.string(),
+  topic: fc.string({ unit: 'grapheme', maxLength: 200 }),
+  value: fc.uint8Array({ maxLength: 10_000 }),
+});
+const options: fc.Arbitrary<BatchOptions> = fc.record({
+  gateway: fc.oneof(fc.constant(''), fc.string({ unit: 'grapheme', maxLength: 100 })),
+  implied: fc.constantFrom(...kinds),
+  compression: fc.constantFrom('none', 'gzip'),
+});
+const tick: LogRecord = { kind: 'tick', key: '', receivedMs: 5, stream: '', topic: '', value: new Uint8Array() };
+const plain: BatchOptions = { gateway: 'plant-7', implied: 'reading', compression: 'none' };
+
+describe('a record batch', () => {
+  it('is read by another implementation as the records that went in', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(record, { minLength: 1, maxLength: 20 }), options, async (records, how) => {
+        const batch = await encodeBatch(records, how);
+        const decoded = await decode(new Decoder(batch));
+        assert.equal(decoded.lastOffsetDelta, records.length - 1);
+        assert.equal(decoded.maxTimestamp, String(Math.max(...records.map(({ receivedMs }) => receivedMs))));
+        assert.deepEqual(
+          decoded.records.map((message) => fromMessage(message, how.implied)),
+          records.map((one, offset) => ({ ...one, value: Buffer.from(one.value), offset })),
+        );
+        for (const { headers } of decoded.records) assert.equal(headers?.gateway?.toString() ?? '', how.gateway);
+      }),
+    );
+  });
+
+  it('carries its checksum and its length', async () => {
+    const batch = await encodeBatch([tick, { ...tick, receivedMs: 3 }], plain);
+    assert.equal(batch.readUInt32BE(8), batch.length - 12);
+    assert.equal(batch.readUInt32BE(17), theirCrc32c(batch.subarray(21)));
+  });
+
+  it('has a header of the kind only where the topic does not imply it, and no key where there is none', async () => {
+    const batch = await encodeBatch([tick, { ...tick, kind: 'reading' }], plain);
+    const { records } = await decode(new Decoder(batch));
+    const [asTick, asReading] = [records[0]!, records[1]!];
+    assert.equal(asTick.key, null);
+    assert.deepEqual(Object.keys(asTick.headers!), ['gateway', 'kind']);
+    assert.deepEqual(Object.keys(asReading.headers!), ['gateway']);
+  });
+});
+
+describe('crc32c', () => {
+  it('gives the check value of the standard', () => {
+    assert.equal(crc32c(Buffer.from('123456789'), 0, 9), 0xe3069283);
+  });
+
+  it('agrees with another implementation on any piece of any bytes', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 300 }), fc.nat(20), (bytes, from) => {
+        fc.pre(from <= bytes.length);
+        assert.equal(crc32c(bytes, from, bytes.length), theirCrc32c(Buffer.from(bytes.subarray(from))));
+      }),
+    );
+  });
+});
