@@ -160,6 +160,24 @@ example(
 
 example(
   program
+    .command('torture')
+    .description('kill, stop, cut and fill everything while simulated devices publish, then check every claim')
+    .option(
+      '-c, --config <file>',
+      'whose Kafka and InfluxDB to use, with topics and buckets of its own; default: neither',
+    )
+    .option('--minutes <count>', 'how long faults go on', '1')
+    .option('--seed <number>', 'same seed, same order of faults; default: any')
+    .option('--mutant <name>', 'plant this bug first; it must be caught. An unknown name lists them')
+    .option('--keep', 'keep ledgers, data and outputs also when nothing was wrong')
+    .addOption(json())
+    .action(async (options) => finish((await import('./cli/torture.ts')).torture(options, terminal))),
+  'millrace torture --minutes 10',
+  'millrace torture --mutant early-ack --json',
+);
+
+example(
+  program
     .command('passwd')
     .description('hash a password read from standard input, for the users file')
     .action(async () => finish((await import('./cli/passwd.ts')).passwd(process.stdin, terminal))),

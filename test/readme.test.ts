@@ -41,8 +41,13 @@ const RUN_BY_CI = [
 ];
 /** Benches run in the checkout itself; this one is short. */
 const RUN_IN_CHECKOUT = ['npm run bench -- anomaly'];
-/** They need a copy of Numenta's files, or minutes, or root's limit of open files. */
-const RUN_BY_HAND = ['npm run bench -- anomaly --nab ~/NAB', 'npm run bench -- ingress', 'npm run bench -- rollup'];
+/** Run by a test of its own (test/torture), or they need a copy of Numenta's files, or minutes, or root's limit of open files. */
+const RUN_BY_HAND = [
+  'npm run --silent millrace -- torture --minutes 1',
+  'npm run bench -- anomaly --nab ~/NAB',
+  'npm run bench -- ingress',
+  'npm run bench -- rollup',
+];
 /** No Docker engine: the README says that these were not run. */
 const NOT_RUN = [
   'cd compose',

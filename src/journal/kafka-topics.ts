@@ -55,6 +55,23 @@ export async function prepareTopics(config: KafkaConfig, telemetry: Telemetry): 
   }
 }
 
+/** Deletes the topics, with all that is in them. */
+export async function deleteTopics(config: KafkaConfig, telemetry: Telemetry): Promise<Outcome> {
+  let admin: Admin | null = null;
+  try {
+    admin = kafkaClient(config, 1, telemetry).admin();
+    await admin.connect();
+    const names = new Set(Object.values(kafkaTopics(config)).map(({ name }) => name));
+    const topics = (await admin.listTopics()).filter((name) => names.has(name));
+    if (topics.length > 0) await admin.deleteTopics({ topics });
+    return done;
+  } catch (thrown) {
+    return { ok: false, failure: classify(thrown, `deleting the topics ${config.prefix}.*`) };
+  } finally {
+    if (admin) await disconnected(admin.disconnect);
+  }
+}
+
 /**
  * Tries until the topics are ready, the failure is final (a mismatch), or the signal aborts (`STOPPED`). `onWaiting` is
  * told why they are not ready yet.

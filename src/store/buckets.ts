@@ -3,7 +3,7 @@
  * values. Looked for at the start; made when missing and `influx.createBuckets` says so. An existing bucket is never
  * changed: a shorter retention would delete rows. A difference is said once in the log.
  */
-import { HttpError, type InfluxDB } from '@influxdata/influxdb-client';
+import { HttpError, InfluxDB } from '@influxdata/influxdb-client';
 import { type Bucket, BucketsAPI, OrgsAPI } from '@influxdata/influxdb-client-apis';
 import type { InfluxConfig } from '../config.ts';
 import { done, fail, type Outcome } from '../errors.ts';
@@ -76,6 +76,21 @@ async function findBucket(influx: InfluxDB, org: string, name: string): Promise<
     // InfluxDB answers 404 for a name that it does not know, and for an organisation likewise.
     if (thrown instanceof HttpError && thrown.statusCode === 404 && thrown.message.includes(name)) return null;
     throw thrown;
+  }
+}
+
+/** Deletes the buckets of these window labels and that of the running values, with all that is in them. */
+export async function deleteBuckets(config: InfluxConfig, labels: readonly string[]): Promise<Outcome> {
+  const { url, token, org } = config;
+  const influx = new InfluxDB({ url, token, timeout: config.timeoutMs });
+  try {
+    for (const label of [...labels, LIVE]) {
+      const found = await findBucket(influx, org, bucketName(config.bucket, label));
+      if (found?.id !== undefined) await new BucketsAPI(influx).deleteBucketsID({ bucketID: found.id });
+    }
+    return done;
+  } catch (thrown) {
+    return classify(thrown, `InfluxDB at ${url}, buckets ${config.bucket}_*`);
   }
 }
 

@@ -11,8 +11,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { judge, type Verdict } from '../../src/torture/ledger-oracle.ts';
 import { devices, type FedGateway, Feed, NO_FAULTS } from '../support/feed.ts';
-import { judge, type Verdict } from '../support/ledger-oracle.ts';
 import { Random } from '../support/random.ts';
 import { agree, allClosed, judged, type RunRules, rowsOf, yamlOf } from '../support/rollup-run.ts';
 

@@ -9,7 +9,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { readLedger } from '../support/deliveries.ts';
+import { readLedger } from '../../src/torture/deliveries.ts';
 import { STEP_CLOCK } from '../support/feed.ts';
 import { type GatewayProcess, startGateway, startSimulator } from '../support/gateway-process.ts';
 import { removeBuckets } from '../support/influx.ts';

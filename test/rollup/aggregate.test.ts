@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { Aggregate } from '../../src/rollup/aggregate.ts';
 import { bucketOf, middleOf } from '../../src/rollup/histogram.ts';
 import { STATISTICS } from '../../src/row.ts';
-import { compare, exact, exactSum, exactVariance, nearest, nearestRank, times } from '../support/exact.ts';
+import { compare, exact, exactSum, exactVariance, nearest, nearestRank, times } from '../../src/torture/exact.ts';
 
 interface Sample {
   readonly timeMs: number;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { ExactSum, roundQuotient } from '../../src/rollup/exact-sum.ts';
-import { exactSum, nearest } from '../support/exact.ts';
+import { exactSum, nearest } from '../../src/torture/exact.ts';
 
 /** numerator / denominator * 2^exponent by the judge. */
 function judged(numerator: bigint, denominator: bigint, exponent: number): number {

@@ -15,7 +15,7 @@ import { type Outgoing, SimulatedClient } from '../../devices-sim/client.ts';
 import { type DeviceOptions, deviceReports, type Fault, type Report } from '../../devices-sim/device.ts';
 import type { Ledger, LedgerEvent } from '../../devices-sim/ledger.ts';
 import { Random } from '../../devices-sim/random.ts';
-import type { Delivery } from './deliveries.ts';
+import type { Delivery } from '../../src/torture/deliveries.ts';
 import { type GatewayOptions, type GatewayProcess, startGateway } from './gateway-process.ts';
 
 /** A module for `preload`. */

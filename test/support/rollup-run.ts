@@ -1,10 +1,10 @@
 /** What tests of the whole rollup share: processes on one set of rules, what they have made durable, and the judgement. */
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Delivery } from './deliveries.ts';
+import type { Delivery } from '../../src/torture/deliveries.ts';
+import { judge, type Verdict } from '../../src/torture/ledger-oracle.ts';
+import { lengths, type Rules } from '../../src/torture/ledger-readings.ts';
 import type { GatewayProcess } from './gateway-process.ts';
-import { judge, type Verdict } from './ledger-oracle.ts';
-import { lengths, type Rules } from './ledger-readings.ts';
 
 export interface RunRules extends Rules {
   readonly disorderMs: number;

@@ -5,7 +5,7 @@
 import type { StoredRecord } from '../../src/log.ts';
 import type { Row } from '../../src/row.ts';
 import type { Stream } from '../../src/stream.ts';
-import { exactSum, exactVariance, nearest, nearestRank } from './exact.ts';
+import { exactSum, exactVariance, nearest, nearestRank } from '../../src/torture/exact.ts';
 
 export interface Rules {
   readonly streams: Readonly<Record<string, Stream>>;

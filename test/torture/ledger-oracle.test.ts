@@ -3,9 +3,9 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Delivery, readLedger } from './deliveries.ts';
-import { type Judged, judge, type Verdict } from './ledger-oracle.ts';
-import type { Rules } from './ledger-readings.ts';
+import { type Delivery, readSimulatorLedger } from '../../src/torture/deliveries.ts';
+import { type Judged, judge, type Verdict } from '../../src/torture/ledger-oracle.ts';
+import type { Rules } from '../../src/torture/ledger-readings.ts';
 
 const T0 = Date.UTC(2026, 0, 1, 12);
 const RULES: Rules = {
@@ -91,7 +91,7 @@ function found(verdict: Verdict, pattern: RegExp): void {
 describe('the oracle of rows', () => {
   it('shares no code with the program', () => {
     for (const file of ['deliveries', 'exact', 'ledger-oracle', 'ledger-readings']) {
-      const text = readFileSync(new URL(`${file}.ts`, import.meta.url), 'utf8');
+      const text = readFileSync(new URL(`../../src/torture/${file}.ts`, import.meta.url), 'utf8');
       for (const [, module] of text.matchAll(/^(?:import|export) .*from '(.*)';$/gm)) {
         assert.match(module!, /^node:|^\.\/(deliveries|exact|ledger-readings)\.ts$/, file);
       }
@@ -252,7 +252,7 @@ describe('deliveries of a ledger', () => {
   after(() => rmSync(folder, { recursive: true, force: true }));
 
   it('are one for each publish, with its answer, up to the last whole line', () => {
-    const message = { device: 'd1', topic: 'a/b', seq: 7, copy: 0, ts: 5, fault: 'none' };
+    const message = { device: 'd1', topic: 'a/b', seq: 7, copy: 0, ts: 5, fault: 'none', sha256: 'f00' };
     const lines = [
       { event: 'sent', at: 10, ...message, attempt: 1, payload: '{"ts":5}' },
       { event: 'failed', at: 11, ...message, attempt: 1, reason: 'x' },
@@ -264,12 +264,14 @@ describe('deliveries of a ledger', () => {
     ].map((line) => JSON.stringify(line));
     const file = join(folder, 'ledger.ndjson');
     writeFileSync(file, `${lines.join('\n')}\n{"event":"sent","at":1`);
-    const common = { topic: 'a/b', payload: '{"ts":5}' };
-    assert.deepEqual(readLedger(file), [
-      { ...common, sentMs: 10, acknowledgedMs: null },
-      { ...common, sentMs: 12, acknowledgedMs: 14 },
-      { ...common, sentMs: 12, acknowledgedMs: null },
-      { topic: 'a/b', payload: null, sentMs: 16, acknowledgedMs: null },
+    const common = { ...message, payload: '{"ts":5}', acknowledgedMs: null, attempt: 1 };
+    const { deliveries, gaps, broken } = readSimulatorLedger(file);
+    assert.deepEqual(deliveries, [
+      { ...common, sentMs: 10 },
+      { ...common, sentMs: 12, acknowledgedMs: 14, attempt: 2 },
+      { ...common, sentMs: 12, copy: 1 },
+      { ...common, seq: 9, payload: null, sentMs: 16, fault: 'malformed' },
     ]);
+    assert.deepEqual({ gaps, broken }, { gaps: 1, broken: 1 });
   });
 });

@@ -66,7 +66,7 @@ export function expected(rules: Rules, deliveries: readonly Delivery[], sinceMs:
   const places = new Map<string, Place>();
   const readings = new Map<string, { stream: StreamRules; tags: string; reading: Reading }>();
   for (const delivery of deliveries) {
-    const stream = rules.streams.find((one) => capturesOf(one.topic, delivery.topic) !== null);
+    const stream = streamOf(rules, delivery.topic);
     const payload = delivery.payload === null ? null : parse(delivery.payload);
     if (!stream || !payload) continue;
     const measured = measure(stream, payload);
@@ -110,6 +110,10 @@ export function expected(rules: Rules, deliveries: readonly Delivery[], sinceMs:
   return { places, counted, leftOut };
 }
 
+export function streamOf(rules: Rules, topic: string): StreamRules | undefined {
+  return rules.streams.find((one) => capturesOf(one.topic, topic) !== null);
+}
+
 /** Null: such a payload is refused. */
 function measure(stream: StreamRules, payload: Record<string, unknown>) {
   const timeMs = payload[stream.time];
@@ -128,7 +132,8 @@ function measure(stream: StreamRules, payload: Record<string, unknown>) {
   return { timeMs, values, sequence: sequence as number | undefined };
 }
 
-function admission(
+/** Whether what was delivered was in time for its window, as far as sending and acknowledgement tell. */
+export function admission(
   rules: Rules,
   stream: StreamRules,
   { sentMs, acknowledgedMs }: Delivery,
