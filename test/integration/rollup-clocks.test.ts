@@ -64,6 +64,7 @@ describe('a device with a bad clock', function () {
   let planted: FedGateway;
   let endMs: number;
   let numbers: string;
+  let list: SeenDevice[];
 
   before(async () => {
     folder = mkdtempSync(join(tmpdir(), 'millrace-clocks-'));
@@ -81,6 +82,8 @@ describe('a device with a bad clock', function () {
     for (let step = 0; step < STEPS; step++) await feed.step();
     // While the devices still publish: later they are silent, whatever their clocks say.
     numbers = await (await beside.process.get('/metrics')).text();
+    const answer = await beside.process.get('/api/v1/devices?order=skew&limit=100');
+    ({ devices: list } = (await answer.json()) as { devices: SeenDevice[] });
     const closed = allClosed(RULES, feed.nowMs + 60_000);
     endMs = closed.endMs;
     await feed.moveClock(closed.clockMs);
@@ -136,8 +139,31 @@ describe('a device with a bad clock', function () {
     assert.equal((await fast.text()).trim().split('\n').length, 3 * STEPS + 3);
   });
 
+  it('is visible by its skew in the list of devices, the worst first, and no other device is', () => {
+    const seen = new Map(list.map((device) => [device.key, device]));
+    const skewOf = (device: string) => seen.get(device)!.skewMs;
+    assert.ok(Math.abs(skewOf('behind') - DAY_MS) < 60_000, `${skewOf('behind')} ms`);
+    assert.ok(skewOf('fast') < -30_000, `${skewOf('fast')} ms`);
+    // Nothing that is refused counts into the skew: the reason says how it is.
+    assert.deepEqual([seen.get('ahead')!.readings, seen.get('ahead')!.lastRefusal!.code], [0, 'time-future']);
+    const skewed = list.filter(({ skewMs }) => Math.abs(skewMs) > 30_000).map(({ key }) => key);
+    assert.deepEqual(
+      list.slice(0, skewed.length).map(({ key }) => key),
+      skewed,
+      'the worst come first',
+    );
+    for (const key of skewed) assert.ok(key in BAD_CLOCKS, key);
+  });
+
   it('would change rows of others if the devices moved the watermark', async () => {
     await eventually('all is durable', 60_000, async () => (await durableToMs([planted.process], 1)) >= endMs);
     assert.notDeepEqual(await rowsOfOthers(planted), await rowsOfOthers(without));
   });
 });
+
+interface SeenDevice {
+  readonly key: string;
+  readonly readings: number;
+  readonly skewMs: number;
+  readonly lastRefusal: { readonly code: string } | null;
+}
