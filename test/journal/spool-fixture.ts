@@ -21,8 +21,8 @@ export async function opened(options: Partial<SpoolOptions> = {}): Promise<Spool
       probeIntervalMs: 1,
       readers: [],
       clock: systemClock,
-      telemetry: silentTelemetry(),
       ...options,
+      telemetry: options.telemetry ?? silentTelemetry(),
     }),
   );
 }
@@ -35,8 +35,8 @@ export function readerOf(
     folder: FOLDER,
     ...(spool ? { progress: spool.progress } : {}),
     clock: systemClock,
-    telemetry: silentTelemetry(),
     ...rest,
+    telemetry: rest.telemetry ?? silentTelemetry(),
   });
 }
 

@@ -85,6 +85,30 @@ export const steps: fc.Arbitrary<Step[]> = fc.array(
   { minLength: 15, maxLength: 60 },
 );
 
+/** Batches whose commit is cut short by a crash: what a bug that concerns only batches needs to show itself. */
+export const batchSteps: fc.Arbitrary<Step[]> = fc.array(
+  fc.oneof(
+    {
+      weight: 6,
+      arbitrary: fc
+        .array(fc.integer({ min: 4, max: 400 }), { minLength: 3, maxLength: 8 })
+        .map((sizes): Step => ({ do: 'batch', sizes })),
+    },
+    {
+      weight: 4,
+      arbitrary: fc
+        .record({
+          operation: fc.constantFrom<Operation>('write', 'datasync'),
+          after: fc.nat(1),
+          fault: fc.constantFrom<Fault>({ short: true }, { crash: 'power' }, { crash: 'kill' }),
+        })
+        .map((fault): Step => ({ do: 'fault', ...fault })),
+    },
+    { weight: 1, arbitrary: fc.constant<Step>({ do: 'heal' }) },
+  ),
+  { minLength: 15, maxLength: 60 },
+);
+
 /** Answers how often each fault happened. `twist` replaces the file system of each process: a planted bug. */
 export async function simulateSpool(
   todo: readonly Step[],
