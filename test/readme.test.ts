@@ -45,6 +45,7 @@ const RUN_IN_CHECKOUT = ['npm run bench -- anomaly'];
 const RUN_BY_HAND = [
   'npm run --silent millrace -- torture --minutes 1',
   'npm run bench -- anomaly --nab ~/NAB',
+  'npm run bench -- connections',
   'npm run bench -- ingress',
   'npm run bench -- rollup',
 ];
