@@ -15,6 +15,7 @@ import {
   map,
   optionalDuration,
   optionalFlag,
+  optionalInteger,
   optionalNumber,
   optionalSection,
   optionalSize,
@@ -29,6 +30,7 @@ import {
   text,
   type ValueOf,
 } from './config-setting.ts';
+import { STATISTICS } from './row.ts';
 import { PAYLOAD_FORMATS, PRECISIONS, SCORE_STATISTICS } from './stream.ts';
 
 const PORT = { min: 0, max: 65_535 };
@@ -351,6 +353,45 @@ const stream = section('A named kind of reading.', {
   retain: flag('Accepted readings are also retained for local MQTT subscribers.', false),
 });
 
+const rule = section('What to be told about: a value beyond a limit, a device gone silent, or many dead letters.', {
+  stream: optionalText('The stream; for dead letters absent = any.', { expected: 'the name of a stream' }),
+  metric: optionalText('Metric whose windows are looked at.', FIELD),
+  window: optionalText('Window size; default: the smallest of the stream.', { expected: 'a window such as 1m' }),
+  statistic: choice('Which number of the window.', ['count', ...STATISTICS], 'mean'),
+  above: optionalNumber('Raised when the statistic is above this.'),
+  below: optionalNumber('Raised when it is below this.'),
+  clear: optionalNumber('Cleared only when it is at or within this again; default: the limit itself.'),
+  windows: integer('So many windows of a series in a row.', 1, { min: 1, max: 1_000 }),
+  silent: optionalDuration('Raised when a device that was seen has had no reading for this long.', '5m', '1s', '30d'),
+  dead_letters: optionalInteger('Raised when so many payloads are refused `within` some time.', {
+    min: 1,
+    max: 100_000,
+  }),
+  within: duration('For dead letters: within how long.', '1m', '1s', '1d'),
+});
+
+const alerts = optionalSection(
+  'What to be told about, and where; kept in the topic <prefix>.alerts, without Kafka in the data folder.',
+  {
+    rules: map('Rules, by name.', rule, {
+      keyPattern: '^[A-Za-z][A-Za-z0-9_.-]{0,63}$',
+      max: MAX_LIST,
+      expected: 'rules by name',
+    }),
+    webhook: optionalSection('Each alert is posted there as JSON, in order, until it is taken.', {
+      url: entry('Address.', { expected: 'an address such as https://alerts.example/millrace' }),
+      token: optionalText('Sent as `Authorization: Bearer`, best taken from the environment.', { secret: true }),
+      timeout: duration('After this a try counts as failed.', '10s', '100ms', '2m'),
+    }),
+    mqtt: optionalSection("Each alert is published to subscribers of this gateway's own broker.", {
+      topic: text('Topic; {rule} stands for the name of the rule.', 'millrace/alerts/{rule}', {
+        expected: 'a topic without wildcards',
+        maxLength: 512,
+      }),
+    }),
+  },
+);
+
 export const STREAM_NAME = '^[A-Za-z][A-Za-z0-9_.-]{0,63}$';
 
 export const SETTINGS = section('The configuration of a Millrace gateway.', {
@@ -371,6 +412,7 @@ export const SETTINGS = section('The configuration of a Millrace gateway.', {
   ingest,
   rollup,
   score,
+  alerts,
   streams: map('What is measured, by name.', stream, {
     keyPattern: STREAM_NAME,
     min: 1,
@@ -381,4 +423,5 @@ export const SETTINGS = section('The configuration of a Millrace gateway.', {
 
 export type Settings = ValueOf<typeof SETTINGS>;
 export type StreamSettings = Settings['streams'][string];
+export type RuleSettings = NonNullable<Settings['alerts']>['rules'][string];
 export type WindowSettings = StreamSettings['windows'][number];

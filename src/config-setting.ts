@@ -124,6 +124,10 @@ export function decimal(sentence: string, fallback: number, { min, max }: Range)
   );
 }
 
+export function optionalInteger(sentence: string, range: Range): Setting<number | null> {
+  return absentIsNull(integerLeaf(sentence, range));
+}
+
 export function flag(sentence: string, fallback: boolean): Setting<boolean> {
   return leaf(flagLeaf(sentence), fallback);
 }

@@ -7,6 +7,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, resolve } from 'node:path';
+import { type AlertsConfig, buildAlerts } from './config-alerts.ts';
 import { buildInflux, buildIngest, buildKafka, buildMqtt, buildRollup, buildSpool } from './config-build.ts';
 import { checkSettings } from './config-check.ts';
 import { type Environment, readDocument } from './config-document.ts';
@@ -185,6 +186,8 @@ export interface Config {
   readonly ingest: IngestConfig | null;
   readonly rollup: RollupConfig;
   readonly score: { readonly maxSeries: number };
+  /** Null: nobody is to be told anything. */
+  readonly alerts: AlertsConfig | null;
   readonly streams: Readonly<Record<string, Stream>>;
 }
 
@@ -291,6 +294,7 @@ function examine(
     ingest: buildIngest(settings, fileAt),
     rollup: buildRollup(settings),
     score: { maxSeries: settings.score.max_series },
+    alerts: buildAlerts(settings, streams, report),
     streams,
   };
   return { report, config, files };

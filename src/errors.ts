@@ -43,6 +43,8 @@ export type Code =
   // a command that asks the running gateway to do something
   | 'GATEWAY_UNREACHABLE'
   | 'GATEWAY_REFUSED'
+  // who is to be told of alerts does not take one
+  | 'WEBHOOK'
   // a worker thread died; it is started again
   | 'THREAD_ENDED'
   // asked to stop while waiting

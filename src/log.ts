@@ -20,7 +20,9 @@ export type RecordKind =
   /** A reading that came too late for its window, with the reason; written by `rollup/`. */
   | 'late'
   /** A closed pane, between the two stages of a rollup. */
-  | 'pane';
+  | 'pane'
+  /** Something that the user wants to be told; value = JSON of an Alert. */
+  | 'alert';
 
 export interface LogRecord {
   readonly kind: RecordKind;

@@ -19,6 +19,7 @@ import { type Outcome, succeed } from './errors.ts';
 import type { Bridge } from './ingress/bridge.ts';
 import type { Address } from './ingress/broker.ts';
 import { openSpool, type Spool } from './journal/spool.ts';
+import { startDelivery } from './parts/alert-delivery.ts';
 import { openDeadLetters } from './parts/dead-letter-log.ts';
 import { createFeed } from './parts/feed.ts';
 import { spoolFolder } from './parts/folders.ts';
@@ -130,6 +131,7 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
   undo.push(() => store.value.close());
   const deadLetters = openDeadLetters(config, telemetry, spool?.progress);
   undo.push(() => deadLetters.close());
+  const publish = gateway?.value.broker.publish ?? null;
   const http = gateway?.value.http;
   const listeners = [...(gateway?.value.broker.addresses.map(urlOf) ?? []), ...(http ? [http.url] : [])];
   const states = new SpoolState(startedMs);
@@ -156,6 +158,8 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
       series: role === 'gateway' ? null : config.rollup.maxSeries,
     },
   });
+  const delivery = config.alerts && (await startDelivery({ config, webhook: rollup !== null, publish, telemetry }));
+  if (delivery) undo.push(() => delivery.stop());
   telemetry.beforeSnapshot(() => exportNumbers(telemetry, ledger, board, clock.nowMs()));
   const feed = createFeed({
     streams: config.streams,
@@ -167,6 +171,7 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
     running: async (query) => rollup?.running(query) ?? [],
     scores: (query) => store.value.readScores(query),
     forecasts: async (query) => rollup?.forecasts(query) ?? [],
+    alerts: () => delivery?.shown() ?? null,
     deadLetters,
     requeue: gateway
       ? createRequeue({

@@ -185,6 +185,14 @@ export class Telemetry {
     'code',
   ]);
   readonly storeSeconds = this.#histogram('millrace_store_write_seconds', 'One write to the store.');
+  // alerts
+  readonly alerts = this.#counter('millrace_alerts_total', 'Alerts raised and cleared, by rule.', ['rule', 'state']);
+  readonly alertsActive = this.#gauge('millrace_alerts_active', 'Alerts that are raised and not cleared.');
+  readonly alertDeliveries = this.#counter(
+    'millrace_alert_deliveries_total',
+    'Alerts that were taken, tries that failed, and alerts that the receiver will never take.',
+    ['to', 'outcome'],
+  );
   // each thread
   readonly eventLoopSeconds = this.#histogram(
     'millrace_event_loop_delay_seconds',

@@ -58,6 +58,40 @@ const BROKEN: Record<string, { text: string; lines: string[] }> = {
     text: under('rollup: { grase: 15s }'),
     lines: ['1:11: rollup.grase: unknown key; did you mean "grace"?'],
   },
+  'alert rules that cannot work': {
+    text: under(`alerts:
+  rules:
+    none: { stream: s }
+    both: { stream: s, silent: 5m, above: 3 }
+    lost: { stream: z, silent: 5m }
+    homeless: { silent: 5m }
+    unknown: { stream: s, metric: y, above: 1 }
+    window: { stream: s, metric: x, above: 1, window: 7s }
+    limitless: { stream: s, metric: x }
+    two: { stream: s, metric: x, above: 1, below: 0 }
+    reversed: { stream: s, metric: x, above: 1, clear: 2 }
+  webhook: { url: "ftp://x" }
+  mqtt: { topic: "a/#" }`),
+    lines: [
+      '3:5: alerts.rules.none: does not say when to alert; give it metric: and above: or below:, or silent:, or dead_letters:',
+      '4:5: alerts.rules.both: is two rules in one: threshold and silent; give it metric: and above: or below:, or silent:, or dead_letters:',
+      '5:21: alerts.rules.lost.stream: there is no stream "z"; expected one of s; did you mean "s"?',
+      '6:5: alerts.rules.homeless: needs a stream; expected one of s',
+      '7:35: alerts.rules.unknown.metric: the stream s has no metric "y"; expected one of x; did you mean "x"?',
+      '8:55: alerts.rules.window.window: the stream s has no window "7s"; expected one of 10s, 1m, 15m, 1h',
+      '9:5: alerts.rules.limitless: needs above: or below:',
+      '10:41: alerts.rules.two.above: has above: and below:, which are two rules',
+      '11:56: alerts.rules.reversed.clear: 2 is above 1, so the alert would be cleared while it is raised',
+      '12:19: alerts.webhook.url: "ftp://x" is not an http address',
+      '13:18: alerts.mqtt.topic: "a/#" is not a topic to publish on',
+    ],
+  },
+  'a rule for silent devices where rows do not name them': {
+    text: 'alerts: { rules: { gone: { stream: s, silent: 5m } } }\nstreams: { s: { topic: "t/{site}", key: serial, time: ts, metrics: [x] } }\n',
+    lines: [
+      '1:47: alerts.rules.gone.silent: the key of the stream s, "serial", is a payload field; rows name devices by tags only; list it in tags: of the stream',
+    ],
+  },
   'an unknown key at the top': {
     text: under('dta: ./x'),
     lines: ['1:1: dta: unknown key; did you mean "data"?'],
@@ -492,6 +526,7 @@ describe('The configuration', () => {
         data: '/etc/millrace/data',
         gateway: 'host-1',
         ack: 'spool',
+        alerts: null,
         mqtt: {
           listeners: [{ host: '127.0.0.1', port: 1883, websocket: false, tls: null }],
           auth: { anonymous: true, users: null },

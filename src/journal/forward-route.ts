@@ -20,6 +20,7 @@ export class Lanes {
       requeued: deadLetters,
       late: lanesOf(topics.late),
       pane: lanesOf(topics.panes),
+      alert: lanesOf(topics.alerts),
     };
     this.readings = this.#byKind.reading;
     this.all = [...new Set(Object.values(this.#byKind).flat())];

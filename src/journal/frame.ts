@@ -35,8 +35,9 @@ const KIND_CODES: Readonly<Record<RecordKind, number>> = {
   late: 4,
   pane: 5,
   requeued: 6,
+  alert: 7,
 };
-const KINDS: readonly RecordKind[] = ['reading', 'tick', 'refusal', 'late', 'pane', 'requeued'];
+const KINDS: readonly RecordKind[] = ['reading', 'tick', 'refusal', 'late', 'pane', 'requeued', 'alert'];
 const FLAG_ASCII = 1;
 const FLAG_JOINED = 2;
 const HIGH = 2 ** 32;

@@ -231,6 +231,7 @@ const KINDS: Readonly<Record<RecordKind, Buffer>> = {
   tick: header(KIND, 'tick'),
   refusal: header(KIND, 'refusal'),
   requeued: header(KIND, 'requeued'),
+  alert: header(KIND, 'alert'),
   late: header(KIND, 'late'),
   pane: header(KIND, 'pane'),
 };

@@ -9,7 +9,15 @@
 import type { IHeaders, KafkaMessage } from 'kafkajs';
 import type { LogRecord, RecordKind, StoredRecord } from '../log.ts';
 
-const KINDS: ReadonlySet<string> = new Set<RecordKind>(['reading', 'tick', 'refusal', 'late', 'pane', 'requeued']);
+const KINDS: ReadonlySet<string> = new Set<RecordKind>([
+  'reading',
+  'tick',
+  'refusal',
+  'late',
+  'pane',
+  'requeued',
+  'alert',
+]);
 /** Offset, timestamp, lengths and header names of one message; a close upper bound. */
 const OVERHEAD_BYTES = 64;
 

@@ -37,7 +37,7 @@ export function kafkaTopics(config: KafkaConfig): Readonly<Record<TopicRole, Kaf
     deadletters: topic('deadletters', 1, 'refusal'),
     late: topic('late', config.partitions, 'late'),
     panes: topic('panes', config.partitions, 'pane'),
-    alerts: topic('alerts', 1, 'reading'),
+    alerts: topic('alerts', 1, 'alert'),
   };
 }
 

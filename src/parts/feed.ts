@@ -7,7 +7,7 @@ import type { Forecast, ForecastQuery, Score } from '../scored.ts';
 import type { Stream } from '../stream.ts';
 import type { Telemetry } from '../telemetry.ts';
 import type { Board } from '../view/board.ts';
-import type { Feed, MetricSample, PipelineStatus } from '../view/feed.ts';
+import type { AlertsShown, Feed, MetricSample, PipelineStatus } from '../view/feed.ts';
 import { deadLetterAt } from './dead-letters.ts';
 import { RecentLetters } from './recent-letters.ts';
 import type { Requeue } from './requeue.ts';
@@ -25,6 +25,7 @@ export interface FeedNeeds {
   running(query: RunningQuery): Promise<readonly Row[]>;
   scores(query: RowQuery): AsyncIterable<Score>;
   forecasts(query: ForecastQuery): Promise<readonly Forecast[]>;
+  alerts(): AlertsShown | null;
   readonly deadLetters: LogReader;
   /** Null where this process has no gateway. */
   readonly requeue: Requeue | null;
@@ -52,6 +53,7 @@ export function createFeed(needs: FeedNeeds): Feed {
     deadLetters: (query) => recent.list(query),
     scores: needs.scores,
     forecasts: needs.forecasts,
+    alerts: needs.alerts,
     deadLetter: (id) => deadLetterAt(needs.deadLetters, id),
     requeue: async (wishes) =>
       needs.requeue

@@ -16,3 +16,8 @@ export function lateFolder(config: Config): string {
 export function rowsFolder(config: Config): string {
   return join(config.data, 'rows');
 }
+
+/** Without Kafka: what the user was told, a log like the spool; the rollup writes it. */
+export function alertsFolder(config: Config): string {
+  return join(config.data, 'alerts');
+}

@@ -23,6 +23,8 @@ import { openInfluxStore } from '../store/influx.ts';
 import type { Store } from '../store/store.ts';
 import { Telemetry } from '../telemetry.ts';
 import { refusalRecord } from './accept.ts';
+import { type AlertWriter, openAlertWriter } from './alert-log.ts';
+import { Alerts } from './alerts.ts';
 import { lateFolder, rowsFolder, spoolFolder } from './folders.ts';
 import { PartStates } from './states.ts';
 import type { Part, ThreadData } from './threads.ts';
@@ -59,6 +61,8 @@ export async function startRollupPart(data: ThreadData, telemetry: Telemetry): P
   let store: Store | null = null;
   let side: SideLog | null = null;
   let scoring: Scoring | null = null;
+  let alertLog: AlertWriter | null = null;
+  let alerts: Alerts | null = null;
   let reader: LogReader | null = null;
 
   /** The thread dies, and threads.ts starts it again from its checkpoint. */
@@ -92,6 +96,12 @@ export async function startRollupPart(data: ThreadData, telemetry: Telemetry): P
       await pause(Math.max(failure.retryAfterMs ?? 0, pauses.delayMs(failures)), stopping.signal);
     }
     return null;
+  };
+
+  /** Of the stage that reads the readings: up to there, all partitions are final and committed. */
+  const frontierMs = (): number | null => {
+    const frontiers = rollups[0]?.status().map(({ durableToMs }) => durableToMs) ?? [];
+    return frontiers.length === 0 || frontiers.includes(null) ? null : Math.min(...(frontiers as number[]));
   };
 
   const starting = (async () => {
@@ -130,6 +140,13 @@ export async function startRollupPart(data: ThreadData, telemetry: Telemetry): P
       store: ready,
       telemetry,
     });
+    if (config.alerts) {
+      alertLog = await insist('rollup', 'opening the log of alerts', () => openAlertWriter(config, telemetry));
+      if (!alertLog) return;
+      alerts = new Alerts({ config, store: ready, writer: alertLog, telemetry, frontierMs });
+      await alerts.start();
+    }
+    const watching = alerts;
     const { appendLate, deadLetter, panes } = side;
     const stages = panes
       ? ([
@@ -151,7 +168,12 @@ export async function startRollupPart(data: ThreadData, telemetry: Telemetry): P
         telemetry,
         clock: systemClock,
         onClosed: (rows) => scoring?.closed(rows),
-        onAssigned: () => scoring?.reassigned(),
+        ...(watching ? { alert: (rows) => watching.closed(rows) } : undefined),
+        ...(watching && !config.kafka ? { onRefusal: (record) => watching.refused(record) } : undefined),
+        onAssigned: (partitions) => {
+          scoring?.reassigned();
+          watching?.assigned(stage === 'second' ? undefined : partitions);
+        },
         onEnded,
       });
       if (!started.ok) {
@@ -199,6 +221,8 @@ export async function startRollupPart(data: ThreadData, telemetry: Telemetry): P
       await starting;
       await repair?.stop();
       await Promise.all(rollups.map((rollup) => rollup.stop()));
+      await alerts?.stop();
+      await alertLog?.close();
       await scoring?.stop();
       await side?.close();
       await store?.close();

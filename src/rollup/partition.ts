@@ -3,6 +3,7 @@
  *
  * A flush does, each step awaited, in this order and no other:
  *   1 closed rows into the store (rows that it refuses for good: to the dead letters, with the reason)
+ *     and what `alerts:` makes of them into the log of alerts
  *   2 with two stages: closed panes into the panes topic, and behind them the tick that says that they are there
  *   3 late readings into the late log
  *   4 the commit, with the checkpoint that belongs to exactly these rows and readings
@@ -56,6 +57,8 @@ export interface PartitionOptions {
   appendPanes?(partition: number, records: readonly LogRecord[]): Promise<Outcome>;
   deadLetter(refused: readonly RefusedRow[]): Promise<Outcome>;
   commit(partition: number, checkpoint: Checkpoint): Promise<Outcome>;
+  /** Resolves with ok when the alerts that these rows raise are durable. */
+  readonly alert?: ((rows: readonly Row[]) => Promise<Outcome>) | undefined;
   onClosed?(rows: readonly Row[]): void;
   readonly telemetry: Telemetry;
   readonly clock: Clock;
@@ -72,7 +75,7 @@ const FULL: Failure = {
 
 /** What a partition waits for, since when, and the last answer. */
 export interface Waiting {
-  readonly for: 'store' | 'dead letters' | 'panes topic' | 'late log' | 'log' | 'room for new series';
+  readonly for: 'store' | 'dead letters' | 'panes topic' | 'late log' | 'alert log' | 'log' | 'room for new series';
   readonly sinceMs: number;
   readonly failure: Failure | null;
 }
@@ -190,6 +193,8 @@ export class PartitionRollup<E extends PartitionEngine> {
       }
       this.#observeDurable(rows);
       options.onClosed?.(rows);
+      const { alert } = options;
+      if (alert && (await this.persist('alert log', () => alert(rows))) === null) return;
     }
     if (panes.length > 0) {
       const { partition, appendPanes } = options;

@@ -13,12 +13,21 @@
 import type { Clock } from '../clock.ts';
 import type { RollupConfig } from '../config.ts';
 import { fail, type Outcome, succeed } from '../errors.ts';
-import type { Assignment, ConsumerHandlers, LogBatch, LogConsumer, LogReader, LogRecord } from '../log.ts';
+import type {
+  Assignment,
+  Checkpoint,
+  ConsumerHandlers,
+  LogBatch,
+  LogConsumer,
+  LogReader,
+  LogRecord,
+  StoredRecord,
+} from '../log.ts';
 import { pause } from '../retry.ts';
 import type { Row, RunningQuery } from '../row.ts';
 import type { Stream } from '../stream.ts';
 import type { Telemetry } from '../telemetry.ts';
-import { MAX_STREAMS } from './checkpoint.ts';
+import { decodeCheckpoint, MAX_STREAMS } from './checkpoint.ts';
 import { Engine, type EngineOptions, type EngineStats } from './engine.ts';
 import { RollupMetrics } from './metrics.ts';
 import { secondGroup } from './panes.ts';
@@ -50,8 +59,15 @@ export interface RollupOptions {
   readonly clock: Clock;
   /** Final rows, once they are durable. After a crash some come again. */
   onClosed?(rows: readonly Row[]): void;
-  /** Partitions changed hands: other processes had, or have from now on, some of the series. */
-  onAssigned?(): void;
+  /** Resolves with ok when what these final rows raise is durable; called again until it does, before they are committed. */
+  alert?(rows: readonly Row[]): Promise<Outcome>;
+  /** Refused payloads that come by in the log, some of them again after a start. */
+  onRefusal?(record: StoredRecord): void;
+  /**
+   * Partitions changed hands: other processes had, or have from now on, some of the series. With each of ours, up to
+   * where its windows are durable.
+   */
+  onAssigned?(partitions: ReadonlyMap<number, number>): void;
   /** The consumer is dead; the process should end and be started again. */
   onEnded?(reason: unknown): void;
   /** For tests. */
@@ -156,7 +172,9 @@ class RunningRollup implements Rollup {
       starts.set(assignment.partition, rollup.engine.position);
     }
     this.#metrics.assigned(new Set(starts.keys()));
-    this.#options.onAssigned?.();
+    this.#options.onAssigned?.(
+      new Map(assignments.map(({ partition, checkpoint }) => [partition, frontierOf(checkpoint)])),
+    );
     return starts;
   }
 
@@ -181,6 +199,7 @@ class RunningRollup implements Rollup {
         deadLetter: (refused) => this.#options.deadLetter(refused),
         commit: async (of, checkpoint) =>
           this.#consumer?.commit(of, checkpoint) ?? fail('KAFKA_OTHER', 'not joined yet', { retryable: true }),
+        alert: this.#options.alert,
         onClosed: (rows) => this.#options.onClosed?.(rows),
         telemetry,
         clock,
@@ -203,6 +222,8 @@ class RunningRollup implements Rollup {
       rollup = restored;
       rollup.follow(signal);
     }
+    const { onRefusal } = this.#options;
+    if (onRefusal) for (const record of batch.records) if (record.kind === 'refusal') onRefusal(record);
     await rollup.process(batch);
   }
 
@@ -269,4 +290,8 @@ class RunningRollup implements Rollup {
       if (!signal.aborted) await action();
     }
   }
+}
+
+function frontierOf(checkpoint: Checkpoint | null): number {
+  return (checkpoint && decodeCheckpoint(checkpoint)?.frontierMs) ?? Number.NEGATIVE_INFINITY;
 }

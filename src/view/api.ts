@@ -165,6 +165,12 @@ export function addApi(app: FastifyInstance, { feed, observer, hub, token }: Api
     return reply.type('application/x-ndjson').send(lines.join(''));
   });
 
+  app.get('/api/v1/alerts', async (request) => {
+    check(new ParameterReader(request.query).bad());
+    const shown = feed.alerts();
+    return { configured: shown !== null, active: shown?.active ?? [], recent: shown?.recent ?? [] };
+  });
+
   app.get('/api/v1/deadletters', async (request) => {
     const reader = new ParameterReader(request.query);
     const limit = reader.integer('limit', 50, 1, MAX_DEAD_LETTERS);

@@ -6,6 +6,7 @@
  * person or a program asks. Expected failures are values, except in `rows`: there a throw means that the store cannot
  * answer (before the first row it becomes a 503, after it the connection is cut, so that a cut answer never looks whole).
  */
+import type { Alert } from '../alert.ts';
 import type { Code, Outcome } from '../errors.ts';
 import type { Refusal } from '../reading.ts';
 import type { Row, RowQuery, RunningQuery } from '../row.ts';
@@ -113,6 +114,13 @@ export type Requeued =
   /** There is no such dead letter. */
   | { readonly kind: 'missing' };
 
+export interface AlertsShown {
+  /** Raised and not cleared, oldest first. */
+  readonly active: readonly Alert[];
+  /** The newest first, a bounded number. */
+  readonly recent: readonly Alert[];
+}
+
 export interface Feed {
   readonly streams: Readonly<Record<string, Stream>>;
   /** Fed by the pipeline, read by the view. */
@@ -135,4 +143,6 @@ export interface Feed {
   deadLetter(id: string): Promise<Outcome<DeadLetter | null>>;
   /** Sends the payloads through inspection and the log once more, each once; answers in the order of the wishes. */
   requeue(wishes: readonly RequeueWish[]): Promise<Outcome<readonly Requeued[]>>;
+  /** Of the rules in `alerts:`; null when there are none. As of a few seconds ago. */
+  alerts(): AlertsShown | null;
 }

@@ -98,6 +98,7 @@ export class Observer {
         counted: this.#meter.recent('millrace_counted_total', RECENT_MS),
         late: this.#meter.recent('millrace_late_total', RECENT_MS),
       },
+      alerts: this.#feed.alerts()?.active ?? [],
       imbalance: this.#meter.total('millrace_ledger_imbalance_readings'),
       spoolGrowth: this.#meter.slope('millrace_spool_bytes', GROWTH_OVER_MS),
       lagGrowth: this.#meter.slope('millrace_lag_records', GROWTH_OVER_MS),

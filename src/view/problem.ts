@@ -1,4 +1,5 @@
 /** A problem, and the situation in which problems are looked for. */
+import type { Alert } from '../alert.ts';
 import type { Stream } from '../stream.ts';
 import type { BoardSummary, StreamView } from './board.ts';
 import type { PipelineStatus, StageName } from './feed.ts';
@@ -35,6 +36,8 @@ export interface Situation {
   readonly nowMs: number;
   /** What came in the last minute. */
   readonly recent: Recent;
+  /** Raised and not cleared. */
+  readonly alerts: readonly Alert[];
   /** Readings that no term of the ledger explains. */
   readonly imbalance: number;
   /** Growth of the spool in bytes per second, and of the unread part of the log in records per second. */

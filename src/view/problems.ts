@@ -3,6 +3,7 @@
  * problems out, most serious first. `error` = a promise cannot be kept or data stands still until a person acts;
  * `warning` = it may heal by itself, or will become an error; `note` = good to know.
  */
+import { alertProblems } from './alert-problems.ts';
 import { backlogProblems, deviceProblems, intakeProblems } from './number-problems.ts';
 import { partProblem } from './part-problems.ts';
 import type { Problem, Severity, Situation } from './problem.ts';
@@ -18,7 +19,7 @@ export function findProblems(situation: Situation): Problem[] {
   if (situation.status.role !== 'rollup') {
     problems.push(...intakeProblems(situation), ...deviceProblems(situation));
   }
-  problems.push(...backlogProblems(situation));
+  problems.push(...backlogProblems(situation), ...alertProblems(situation));
   return problems.sort((a, b) => RANK[a.severity] - RANK[b.severity]);
 }
 

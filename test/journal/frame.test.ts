@@ -16,7 +16,7 @@ import {
 import type { LogRecord } from '../../src/log.ts';
 
 const records: fc.Arbitrary<LogRecord> = fc.record({
-  kind: fc.constantFrom('reading', 'tick', 'refusal', 'late', 'pane', 'requeued'),
+  kind: fc.constantFrom('reading', 'tick', 'refusal', 'late', 'pane', 'requeued', 'alert'),
   key: fc.string({ unit: 'grapheme', maxLength: 80 }),
   receivedMs: fc.maxSafeNat(),
   stream: fc.string({ maxLength: 20 }),

@@ -19,7 +19,7 @@ const Decoder = require('kafkajs/src/protocol/decoder') as new (bytes: Buffer) =
 const decode = require('kafkajs/src/protocol/recordBatch/v0/decoder') as (decoder: object) => Promise<Decoded>;
 const theirCrc32c = require('kafkajs/src/protocol/recordBatch/crc32C') as (bytes: Buffer) => number;
 
-const kinds: readonly RecordKind[] = ['reading', 'tick', 'refusal', 'late', 'pane', 'requeued'];
+const kinds: readonly RecordKind[] = ['reading', 'tick', 'refusal', 'late', 'pane', 'requeued', 'alert'];
 const record: fc.Arbitrary<LogRecord> = fc.record({
   kind: fc.constantFrom(...kinds),
   key: fc.oneof(fc.string({ unit: 'binary', maxLength: 200 }), fc.string({ maxLength: 70 })),

@@ -150,6 +150,21 @@ describe('the running rollup', () => {
     assert.deepEqual(bench.steps, ['write', 'write', 'write', 'write', 'late', 'commit']);
   });
 
+  it('commits only when what the rows raise is durable, and asks again with the same rows until it is', async () => {
+    const bench = new Bench(records(6));
+    const asked: (readonly Row[])[] = [];
+    const alert = async (rows: readonly Row[]) => {
+      asked.push(rows);
+      bench.steps.push('alert');
+      return asked.length < 3 ? away : done;
+    };
+    rollup = await bench.start({ alert });
+    await bench.log.deliver();
+    await until(() => bench.log.commits.length > 0);
+    assert.deepEqual(bench.steps, ['write', 'alert', 'alert', 'alert', 'late', 'commit']);
+    assert.equal(new Set(asked).size, 1);
+  });
+
   it('waits for the late log in the same way, with the rows already durable', async () => {
     const bench = new Bench(records(6));
     let failures = 0;

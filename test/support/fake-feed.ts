@@ -12,6 +12,7 @@ import { makeWindow, parseTemplate, type Stream, type TopicTemplate, type Window
 import { silentTelemetry } from '../../src/telemetry.ts';
 import { Board } from '../../src/view/board.ts';
 import type {
+  AlertsShown,
   DeadLetter,
   DeadLetterQuery,
   Feed,
@@ -44,6 +45,7 @@ export class FakeFeed implements Feed {
   readonly telemetry = silentTelemetry();
   readonly parts = new Map<string, PartStatus>();
   readonly letters: DeadLetter[] = [];
+  shownAlerts: AlertsShown | null = null;
   facts: Omit<PipelineStatus, 'parts'>;
   /** What `rows` throws before (0) or after that many rows; null = it works. */
   rowsFailAfter: number | null = null;
@@ -230,6 +232,10 @@ export class FakeFeed implements Feed {
       const opinion = { expected: value, low: value - 1, high: value + 1, distance: 0.5, score: 0.5, alarm: false };
       yield { stream, metric, window, startMs, tags, value, ...opinion };
     }
+  }
+
+  alerts(): AlertsShown | null {
+    return this.shownAlerts;
   }
 
   async forecasts({ limit, ...query }: ForecastQuery): Promise<readonly Forecast[]> {

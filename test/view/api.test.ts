@@ -47,6 +47,14 @@ describe('the API', () => {
     assert.ok(accepted.value > 100);
   });
 
+  it('answers /api/v1/alerts with what is active and what came last', async () => {
+    const { feed, get } = setup();
+    assert.deepEqual((await get('/api/v1/alerts')).json(), { configured: false, active: [], recent: [] });
+    feed.shownAlerts = { active: [], recent: [] };
+    assert.equal((await get('/api/v1/alerts')).json().configured, true);
+    assert.equal((await get('/api/v1/alerts?x=1')).statusCode, 400);
+  });
+
   it('answers /api/v1/streams with what is configured and what came', async () => {
     const { get } = setup();
     const [environment, clicks] = (await get('/api/v1/streams')).json().streams;

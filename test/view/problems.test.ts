@@ -47,6 +47,24 @@ describe('problems in words', () => {
     assert.match(problem.wayOut, /Start Kafka/);
   });
 
+  it('shows alerts one by one, and as one when a rule has many', async () => {
+    const alert = { kind: 'silent', state: 'raised', stream: 's', tags: {}, sinceMs: 5, atMs: 9, value: 4 } as const;
+    const many = Array.from({ length: 8 }, (_, i) => ({
+      ...alert,
+      id: `m${i}`,
+      rule: 'many',
+      series: `d${i}`,
+      message: `d${i} is silent`,
+    }));
+    const { problems, verdict } = await running((feed) => {
+      const one = { ...alert, id: 'one', rule: 'few', series: 'd', message: 'pump 7 is hot' };
+      feed.shownAlerts = { active: [one, ...many], recent: [] };
+    });
+    assert.equal(verdict, 'attention');
+    const titles = problems.filter(({ id }) => id.startsWith('alert')).map(({ title }) => title);
+    assert.deepEqual(titles, ['Pump 7 is hot', '8 alerts of the rule many']);
+  });
+
   it('calls books that do not balance a bug', async () => {
     const { problems, verdict } = await running((feed) => feed.telemetry.ledgerImbalance.set(3));
     assert.equal(verdict, 'broken');

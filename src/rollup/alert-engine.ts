@@ -1,0 +1,244 @@
+/**
+ * The rules of `alerts:` on closed windows, on the clock of the log, and on dead letters. Pure: rows, times and refusals
+ * in, alerts out. Fed by parts/alerts.ts, which makes the alerts durable before the rows' position is committed.
+ *
+ * - Threshold: by the final rows of one window size. Raised after `windows` rows of a series in a row beyond the limit,
+ *   cleared by the first row at or within `clear`; what lies between changes nothing.
+ * - Silent: a device is seen by any row of its stream. Raised when the clock of the log (the frontier: all up to there is
+ *   final) is `silentMs` past its last window; cleared by its next row. A device is known after its first row. When the
+ *   clock jumps by more than MAX_STEP_MS nobody was listening (the gateway was down), and that time is not silence.
+ * - Dead letters: raised when `count` of them were received within `withinMs`, cleared when fewer than half were.
+ *
+ * What is active comes back after a restart by `restore`, and who was seen by `seen`, both from what is durable. What a
+ * restart forgets: windows in a row that were not yet enough, and refusals that were not yet enough.
+ * Memory: at most MAX_SUBJECTS devices or series for a rule, and MAX_ACTIVE active alerts; further ones are counted.
+ */
+import {
+  type Alert,
+  type AlertRule,
+  type DeadLetterRule,
+  makeAlert,
+  type SilentRule,
+  subjectOf,
+  type ThresholdRule,
+} from '../alert.ts';
+import { seriesName } from '../reading.ts';
+import type { Row } from '../row.ts';
+import { formatDuration } from '../units.ts';
+
+export const MAX_SUBJECTS = 100_000;
+export const MAX_ACTIVE = 10_000;
+export const MAX_STEP_MS = 60_000;
+
+/** Rows in a row beyond a threshold. */
+interface Run {
+  readonly sinceMs: number;
+  lastMs: number;
+  windows: number;
+}
+
+interface Seen {
+  lastMs: number;
+  readonly tags: Readonly<Record<string, string>>;
+}
+
+export class AlertEngine {
+  readonly #thresholds: readonly ThresholdRule[];
+  readonly #silent: readonly SilentRule[];
+  readonly #deadLetters: readonly DeadLetterRule[];
+  readonly #known: ReadonlySet<string>;
+  readonly #active = new Map<string, Alert>();
+  readonly #runs = new Map<ThresholdRule, Map<string, Run>>();
+  readonly #seen = new Map<SilentRule, Map<string, Seen>>();
+  /** Received stamps, the newest `count` of them. */
+  readonly #refusals = new Map<DeadLetterRule, number[]>();
+  #clockMs = Number.NEGATIVE_INFINITY;
+  /** Series, devices and alerts that there was no room for. */
+  overflowed = 0;
+
+  constructor(rules: readonly AlertRule[]) {
+    const of = <K extends AlertRule['kind']>(kind: K) =>
+      rules.filter((rule): rule is Extract<AlertRule, { kind: K }> => rule.kind === kind);
+    this.#thresholds = of('threshold');
+    this.#silent = of('silent');
+    this.#deadLetters = of('dead-letters');
+    this.#known = new Set(rules.map(({ name }) => name));
+    for (const rule of this.#thresholds) this.#runs.set(rule, new Map());
+    for (const rule of this.#silent) this.#seen.set(rule, new Map());
+    for (const rule of this.#deadLetters) this.#refusals.set(rule, []);
+  }
+
+  get active(): readonly Alert[] {
+    return [...this.#active.values()];
+  }
+
+  /** Alerts as they were made durable, oldest first; those of rules that are gone are left out. And how far the clock was. */
+  restore(alerts: Iterable<Alert>, frontierMs: number): void {
+    if (Number.isFinite(frontierMs)) this.#clockMs = frontierMs;
+    for (const alert of alerts) {
+      const subject = subjectOf(alert);
+      this.#active.delete(subject);
+      if (alert.state === 'raised' && this.#known.has(alert.rule)) this.#active.set(subject, alert);
+    }
+  }
+
+  /** A row that was closed before: its device was there. */
+  seen(row: Row): void {
+    for (const rule of this.#silent) if (rule.stream === row.stream) this.#saw(rule, row);
+  }
+
+  closed(rows: readonly Row[]): Alert[] {
+    const alerts: Alert[] = [];
+    for (const row of rows) {
+      for (const rule of this.#thresholds) {
+        if (rule.stream === row.stream && rule.metric === row.metric && rule.window === row.window) {
+          this.#judge(rule, row, alerts);
+        }
+      }
+      for (const rule of this.#silent) {
+        if (rule.stream !== row.stream) continue;
+        this.#saw(rule, row);
+        const active = this.#activeOf(rule, deviceOf(rule, row));
+        if (active && row.endMs > active.sinceMs) {
+          const value = Math.round((row.endMs - active.sinceMs) / 1_000);
+          this.#clear(active, row.endMs, value, `${active.series} is back`, alerts);
+        }
+      }
+    }
+    return alerts;
+  }
+
+  /** Every window that ends at or before it has been given to `closed`. */
+  clock(frontierMs: number): Alert[] {
+    if (frontierMs <= this.#clockMs) return [];
+    const stepMs = frontierMs - this.#clockMs;
+    this.#clockMs = frontierMs;
+    const alerts: Alert[] = [];
+    for (const [rule, devices] of this.#seen) {
+      if (Number.isFinite(stepMs) && stepMs > MAX_STEP_MS) {
+        for (const seen of devices.values()) if (seen.lastMs <= frontierMs - stepMs) seen.lastMs += stepMs;
+      }
+      for (const [series, { lastMs, tags }] of devices) {
+        if (frontierMs - lastMs < rule.silentMs) continue;
+        devices.delete(series);
+        const value = Math.round((frontierMs - lastMs) / 1_000);
+        const message = `${series} has been silent for more than ${formatDuration(rule.silentMs)}`;
+        this.#raise(
+          rule,
+          { stream: rule.stream, series, tags, sinceMs: lastMs, atMs: frontierMs, value, message },
+          alerts,
+        );
+      }
+    }
+    return alerts;
+  }
+
+  refused(stream: string, receivedMs: number): Alert[] {
+    const alerts: Alert[] = [];
+    for (const [rule, times] of this.#refusals) {
+      if (rule.stream !== null && rule.stream !== stream) continue;
+      times.push(receivedMs);
+      if (times.length > rule.count) times.shift();
+      const sinceMs = times[0]!;
+      if (times.length < rule.count || receivedMs - sinceMs > rule.withinMs || this.#activeOf(rule, '')) continue;
+      const message = `${rule.count} payloads${rule.stream ? ` of ${rule.stream}` : ''} were refused within ${formatDuration(rule.withinMs)}`;
+      const about = { stream: rule.stream ?? '', series: '', tags: {}, value: rule.count, message };
+      this.#raise(rule, { ...about, sinceMs, atMs: receivedMs }, alerts);
+    }
+    return alerts;
+  }
+
+  /** Looks whether bursts of dead letters are over. */
+  quiet(nowMs: number): Alert[] {
+    const alerts: Alert[] = [];
+    for (const [rule, times] of this.#refusals) {
+      const active = this.#activeOf(rule, '');
+      if (!active) continue;
+      const recent = times.filter((atMs) => atMs > nowMs - rule.withinMs).length;
+      if (recent < rule.count / 2) this.#clear(active, nowMs, recent, 'fewer payloads are refused again', alerts);
+    }
+    return alerts;
+  }
+
+  #judge(rule: ThresholdRule, row: Row, alerts: Alert[]): void {
+    const value = row[rule.statistic];
+    if (value === null) return;
+    const series = seriesName(row.tags);
+    const active = this.#activeOf(rule, series);
+    const runs = this.#runs.get(rule)!;
+    const beyond = rule.above !== null ? value > rule.above : value < rule.below!;
+    if (active) {
+      const within = rule.above !== null ? value <= rule.clear : value >= rule.clear;
+      if (!within || row.startMs <= active.sinceMs) return;
+      this.#clear(
+        active,
+        row.endMs,
+        value,
+        `${describe(rule, value)} of ${series}: within ${rule.clear} again`,
+        alerts,
+      );
+      return;
+    }
+    if (!beyond) {
+      runs.delete(series);
+      return;
+    }
+    let run = runs.get(series);
+    if (!run) {
+      if (runs.size >= MAX_SUBJECTS) {
+        this.overflowed++;
+        return;
+      }
+      run = { sinceMs: row.startMs, lastMs: Number.NEGATIVE_INFINITY, windows: 0 };
+      runs.set(series, run);
+    }
+    // A row that comes again after a crash counts once.
+    if (row.startMs <= run.lastMs) return;
+    run.lastMs = row.startMs;
+    run.windows++;
+    if (run.windows < rule.windows) return;
+    runs.delete(series);
+    const limit = rule.above !== null ? `above ${rule.above}` : `below ${rule.below}`;
+    const message = `${describe(rule, value)} of ${series} is ${limit}`;
+    const { stream, tags, endMs: atMs } = row;
+    this.#raise(rule, { stream, series, tags, sinceMs: run.sinceMs, atMs, value, message }, alerts);
+  }
+
+  #saw(rule: SilentRule, row: Row): void {
+    const series = deviceOf(rule, row);
+    const devices = this.#seen.get(rule)!;
+    const seen = devices.get(series);
+    if (seen) seen.lastMs = Math.max(seen.lastMs, row.endMs);
+    else if (devices.size >= MAX_SUBJECTS) this.overflowed++;
+    else devices.set(series, { lastMs: row.endMs, tags: { [rule.by]: row.tags[rule.by] ?? '' } });
+  }
+
+  #activeOf(rule: AlertRule, series: string): Alert | undefined {
+    return this.#active.get(subjectOf({ rule: rule.name, series }));
+  }
+
+  #raise(rule: AlertRule, about: Omit<Alert, 'id' | 'rule' | 'kind' | 'state'>, alerts: Alert[]): void {
+    if (this.#activeOf(rule, about.series)) return;
+    if (this.#active.size >= MAX_ACTIVE) {
+      this.overflowed++;
+      return;
+    }
+    const alert = makeAlert({ rule: rule.name, kind: rule.kind, state: 'raised', ...about });
+    this.#active.set(subjectOf(alert), alert);
+    alerts.push(alert);
+  }
+
+  #clear(active: Alert, atMs: number, value: number, message: string, alerts: Alert[]): void {
+    this.#active.delete(subjectOf(active));
+    const { id: _, ...rest } = active;
+    alerts.push(makeAlert({ ...rest, state: 'cleared', atMs, value, message }));
+  }
+}
+
+function deviceOf({ by }: SilentRule, { tags }: Row): string {
+  return seriesName({ [by]: tags[by] ?? '' });
+}
+
+function describe({ metric, statistic, window }: ThresholdRule, value: number): string {
+  return `${metric || 'count'} (${statistic} over ${window}) ${value}`;
+}

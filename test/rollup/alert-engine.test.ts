@@ -1,0 +1,232 @@
+import assert from 'node:assert/strict';
+import fc from 'fast-check';
+import type { Alert, AlertRule, DeadLetterRule, SilentRule, ThresholdRule } from '../../src/alert.ts';
+import { decodeAlert, encodeAlert } from '../../src/alert.ts';
+import { AlertEngine, MAX_ACTIVE, MAX_STEP_MS } from '../../src/rollup/alert-engine.ts';
+import type { Row } from '../../src/row.ts';
+
+const HOT: ThresholdRule = {
+  kind: 'threshold',
+  name: 'hot',
+  stream: 's',
+  metric: 'temperature',
+  window: '10s',
+  statistic: 'mean',
+  above: 80,
+  below: null,
+  clear: 75,
+  windows: 2,
+};
+const SILENT: SilentRule = { kind: 'silent', name: 'gone', stream: 's', by: 'device', silentMs: 60_000 };
+const BURST: DeadLetterRule = { kind: 'dead-letters', name: 'burst', stream: null, count: 4, withinMs: 10_000 };
+const SIZE_MS = 10_000;
+
+function row(index: number, mean: number, device = 'd1', more: Partial<Row> = {}): Row {
+  const startMs = index * SIZE_MS;
+  const statistics = {
+    sum: mean,
+    min: mean,
+    max: mean,
+    stddev: 0,
+    first: mean,
+    last: mean,
+    p50: mean,
+    p95: mean,
+    p99: mean,
+  };
+  const place = {
+    stream: 's',
+    metric: 'temperature',
+    window: '10s',
+    startMs,
+    endMs: startMs + SIZE_MS,
+    tags: { device },
+  };
+  return { ...place, count: 1, mean, ...statistics, duplicates: 0, missing: 0, rev: 0, ...more } as Row;
+}
+
+const short = (alerts: readonly Alert[]) =>
+  alerts.map(({ rule, state, series, atMs }) => `${rule} ${state} ${series} ${atMs}`);
+
+describe('the alert rules', () => {
+  describe('on a threshold', () => {
+    const run = (means: readonly number[], rule: ThresholdRule = HOT) => {
+      const engine = new AlertEngine([rule]);
+      return means.flatMap((mean, index) => engine.closed([row(index, mean)]));
+    };
+
+    it('raise after so many windows in a row, clear below the lower limit, and are still in between', () => {
+      const alerts = run([90, 70, 90, 81, 78, 82, 78, 75, 90]);
+      assert.deepEqual(short(alerts), ['hot raised device=d1 40000', 'hot cleared device=d1 80000']);
+      assert.match(alerts[0]!.message, /temperature \(mean over 10s\) 81 of device=d1 is above 80/);
+      assert.equal(alerts[0]!.sinceMs, 20_000);
+      assert.equal(alerts[1]!.sinceMs, 20_000);
+    });
+
+    it('work downwards too, and on other statistics', () => {
+      const cold = { ...HOT, above: null, below: 5, clear: 8, windows: 1, statistic: 'min' as const };
+      assert.deepEqual(short(run([6, 4, 7, 8], cold)), ['hot raised device=d1 20000', 'hot cleared device=d1 40000']);
+    });
+
+    it('look at each series alone, and at no other metric, stream or window', () => {
+      const engine = new AlertEngine([{ ...HOT, windows: 1 }]);
+      const others = [
+        row(0, 99, 'a', { metric: 'humidity' }),
+        row(0, 99, 'a', { stream: 't' }),
+        row(0, 99, 'a', { window: '1m' }),
+        row(0, 99, 'a', { mean: null }),
+      ];
+      assert.deepEqual(engine.closed(others), []);
+      assert.deepEqual(short(engine.closed([row(0, 99, 'a'), row(0, 1, 'b')])), ['hot raised device=a 10000']);
+      assert.deepEqual(engine.closed([row(1, 1, 'b')]), []);
+    });
+
+    it('alternate between raised and cleared for any values, and agree with a plain reading of the rule', () => {
+      fc.assert(
+        fc.property(
+          fc.array(fc.integer({ min: 70, max: 90 }), { maxLength: 60 }),
+          fc.integer({ min: 1, max: 4 }),
+          (means, windows) => {
+            const found = short(run(means, { ...HOT, windows }));
+            const expected: string[] = [];
+            let raised = false;
+            let inARow = 0;
+            means.forEach((mean, index) => {
+              const atMs = (index + 1) * SIZE_MS;
+              inARow = mean > 80 ? inARow + 1 : 0;
+              if (!raised && inARow >= windows) {
+                raised = true;
+                expected.push(`hot raised device=d1 ${atMs}`);
+              } else if (raised && mean <= 75) {
+                raised = false;
+                inARow = 0;
+                expected.push(`hot cleared device=d1 ${atMs}`);
+              }
+            });
+            assert.deepEqual(found, expected);
+          },
+        ),
+      );
+    });
+
+    it('say the same again, with the same ids, when rows come again after a crash', () => {
+      const rows = [90, 90, 70, 90, 90, 90].map((mean, index) => row(index, mean));
+      const once = new AlertEngine([HOT]).closed(rows);
+      for (let crash = 0; crash <= rows.length; crash++) {
+        const before = new AlertEngine([HOT]);
+        const durable = before.closed(rows.slice(0, crash));
+        const after = new AlertEngine([HOT]);
+        after.restore(durable, Number.NEGATIVE_INFINITY);
+        const all = [...durable, ...after.closed(rows)];
+        assert.deepEqual(new Set(all.map(({ id }) => id)), new Set(once.map(({ id }) => id)), `crash at ${crash}`);
+        assert.deepEqual(short(after.active), ['hot raised device=d1 50000']);
+      }
+    });
+  });
+
+  describe('on silence', () => {
+    const DEVICES = 3;
+    function begin() {
+      const engine = new AlertEngine([SILENT]);
+      engine.closed(Array.from({ length: DEVICES }, (_, device) => row(0, 1, `d${device}`)));
+      engine.clock(10_000);
+      return engine;
+    }
+
+    it('raise once by the clock of the log, and clear when the device is seen again', () => {
+      const engine = begin();
+      const alerts: Alert[] = [];
+      for (let index = 1; index < 12; index++) {
+        if (index < 3) alerts.push(...engine.closed([row(index, 1, 'd0')]));
+        alerts.push(...engine.closed([row(index, 1, 'd1'), row(index, 1, 'd2')]));
+        alerts.push(...engine.clock((index + 1) * SIZE_MS));
+      }
+      assert.deepEqual(short(alerts), ['gone raised device=d0 90000']);
+      assert.equal(alerts[0]!.sinceMs, 30_000);
+      assert.match(alerts[0]!.message, /device=d0 has been silent for more than 1m/);
+      const [back] = engine.closed([row(12, 1, 'd0')]);
+      assert.equal(back!.state, 'cleared');
+      assert.match(back!.message, /is back/);
+      assert.deepEqual(engine.active, []);
+    });
+
+    it('do not take the time for silence in which nobody listened', () => {
+      const engine = begin();
+      const downMs = 3_600_000;
+      assert.ok(downMs > MAX_STEP_MS);
+      assert.deepEqual(engine.clock(10_000 + downMs), []);
+      assert.deepEqual(engine.clock(10_000 + downMs + 50_000), []);
+      assert.equal(engine.clock(10_000 + downMs + 60_000).length, DEVICES);
+    });
+
+    it('go on after a restart: who was seen, and who is known to be silent', () => {
+      const engine = begin();
+      const [gone] = [
+        ...engine.closed([row(1, 1, 'd1'), row(1, 1, 'd2')]),
+        ...engine.clock(69_999),
+        ...engine.clock(70_000),
+      ];
+      assert.equal(gone!.series, 'device=d0');
+      const again = new AlertEngine([SILENT]);
+      again.restore([gone!], 70_000);
+      for (const seen of [row(0, 1, 'd0'), row(1, 1, 'd1'), row(1, 1, 'd2')]) again.seen(seen);
+      assert.deepEqual(short(again.clock(80_000)), ['gone raised device=d1 80000', 'gone raised device=d2 80000']);
+      assert.deepEqual(short(again.closed([row(9, 1, 'd0')])), ['gone cleared device=d0 100000']);
+    });
+
+    it('forget alerts of rules that are gone', () => {
+      const engine = begin();
+      const alerts = engine.clock(71_000).concat(engine.clock(131_000));
+      assert.ok(alerts.length > 0);
+      const again = new AlertEngine([HOT]);
+      again.restore(alerts, 0);
+      assert.deepEqual(again.active, []);
+    });
+
+    it('are bounded: more alerts than there is room for are counted', () => {
+      const engine = new AlertEngine([SILENT]);
+      engine.closed(Array.from({ length: MAX_ACTIVE + 5 }, (_, device) => row(0, 1, `d${device}`)));
+      engine.clock(10_000);
+      engine.clock(60_000);
+      assert.equal(engine.clock(80_000).length, MAX_ACTIVE);
+      assert.equal(engine.overflowed, 5);
+    });
+  });
+
+  describe('on dead letters', () => {
+    it('raise at the burst, stay raised while it lasts, and clear when it is over', () => {
+      const engine = new AlertEngine([BURST]);
+      const slow = [0, 20_000, 40_000, 60_000, 80_000].flatMap((atMs) => engine.refused('s', atMs));
+      assert.deepEqual(slow, [], 'as many, but not within so long');
+      const burst = [100_000, 101_000, 102_000, 103_000, 104_000].flatMap((atMs) => engine.refused('s', atMs));
+      assert.deepEqual(short(burst), ['burst raised  103000']);
+      assert.deepEqual(engine.quiet(105_000), []);
+      assert.deepEqual(short(engine.quiet(114_000)), ['burst cleared  114000']);
+      assert.deepEqual(engine.quiet(115_000), []);
+    });
+
+    it('count one stream alone where the rule names one', () => {
+      const engine = new AlertEngine([{ ...BURST, stream: 's', count: 2 }]);
+      assert.deepEqual(engine.refused('t', 1).concat(engine.refused('', 2), engine.refused('s', 3)), []);
+      assert.equal(engine.refused('s', 4).length, 1);
+    });
+  });
+
+  it('give alerts that survive their log, and no others are read from it', () => {
+    const [alert] = new AlertEngine([{ ...HOT, windows: 1 }]).closed([row(0, 99)]);
+    assert.deepEqual(decodeAlert(encodeAlert(alert!)), alert);
+    for (const text of ['', 'null', '1', '{}', '{"id":1,"rule":"x"}'])
+      assert.equal(decodeAlert(Buffer.from(text)), null);
+  });
+
+  it('have ids that differ between rules, series, beginnings and states', () => {
+    const rules: AlertRule[] = [
+      { ...HOT, windows: 1 },
+      { ...HOT, name: 'hotter', windows: 1 },
+    ];
+    const engine = new AlertEngine(rules);
+    const alerts = [row(0, 99), row(0, 99, 'd2'), row(1, 1), row(2, 99)].flatMap((each) => engine.closed([each]));
+    assert.equal(alerts.length, 8);
+    assert.equal(new Set(alerts.map(({ id }) => id)).size, 8);
+  });
+});
