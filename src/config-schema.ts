@@ -31,6 +31,7 @@ import {
   type ValueOf,
 } from './config-setting.ts';
 import { STATISTICS } from './row.ts';
+import { DEFAULT_THRESHOLD, MAX_AHEAD } from './scored.ts';
 import { PAYLOAD_FORMATS, PRECISIONS, SCORE_STATISTICS } from './stream.ts';
 
 const PORT = { min: 0, max: 65_535 };
@@ -342,11 +343,15 @@ const stream = section('A named kind of reading.', {
         }),
         metrics: fields('Metrics that are scored; default: all.'),
         statistic: choice('What of them is watched.', SCORE_STATISTICS, 'mean'),
-        threshold: decimal('Scores from here on are alarms; 1 = as unusual as anything remembered.', 1.02, {
-          min: 0.1,
-          max: 1_000,
-        }),
-        ahead: integer('How many windows are forecast.', 6, { min: 1, max: 19 }),
+        threshold: decimal(
+          'Scores from here on are alarms; 1 = as unusual as anything remembered.',
+          DEFAULT_THRESHOLD,
+          {
+            min: 0.1,
+            max: 1_000,
+          },
+        ),
+        ahead: integer('How many windows are forecast.', 6, { min: 1, max: MAX_AHEAD }),
       },
     ),
   ),

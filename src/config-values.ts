@@ -59,17 +59,10 @@ export function readRanges(
   const ranges: Record<string, Range> = {};
   for (const [name, { min, max, outside }] of Object.entries(range)) {
     const placeAt = join(at, name);
-    if (!known.includes(name)) {
-      const nearest = nearestName(name, known);
-      report.mistake(placeAt, {
-        message: `${show(name)} is not one of the metrics`,
-        value: name,
-        nearest,
-        atKey: true,
-      });
-    } else if (min === null && max === null) {
+    const isKnown = isMetric(name, known, placeAt, report);
+    if (isKnown && min === null && max === null) {
       report.mistake(placeAt, { message: 'has neither min nor max', wayOut: 'add min: or max:' });
-    } else if (min !== null && max !== null && min > max) {
+    } else if (isKnown && min !== null && max !== null && min > max) {
       report.mistake(join(placeAt, 'min'), { message: `${min} is above max, ${max}`, value: String(min) });
     }
     ranges[name] = { min: min ?? Number.NEGATIVE_INFINITY, max: max ?? Number.POSITIVE_INFINITY, outside };
@@ -82,18 +75,18 @@ export function readRates({ rate, metrics, derive }: StreamSettings, at: string,
   const rates: Record<string, Rate> = {};
   for (const [name, { max, per, beyond }] of Object.entries(rate)) {
     const placeAt = join(at, name);
-    if (!known.includes(name)) {
-      const nearest = nearestName(name, known);
-      report.mistake(placeAt, {
-        message: `${show(name)} is not one of the metrics`,
-        value: name,
-        nearest,
-        atKey: true,
-      });
-    } else if (!(max > 0) && !report.isBroken(placeAt)) {
+    if (isMetric(name, known, placeAt, report) && !(max > 0) && !report.isBroken(placeAt)) {
       report.mistake(join(placeAt, 'max'), { message: 'must be more than 0', value: String(max) });
     }
     rates[name] = { max, perMs: per, beyond };
   }
   return rates;
+}
+
+/** Whether the key at this place is the name of a metric; reported where it is not. */
+function isMetric(name: string, known: readonly string[], at: string, report: Report): boolean {
+  if (known.includes(name)) return true;
+  const nearest = nearestName(name, known);
+  report.mistake(at, { message: `${show(name)} is not one of the metrics`, value: name, nearest, atKey: true });
+  return false;
 }

@@ -2,7 +2,8 @@
 /**
  * The command line. Each command is a file in `cli/`; this one names them, their options and an example of each.
  * Exit codes: 0 = done, or the thing asked is true; 1 = the thing asked is false (a mismatch, a refusal, an imbalance);
- * 2 = usage or configuration; 130 = a second Ctrl-C ended it before it was done. Errors go to stderr, answers to stdout.
+ * 2 = usage or configuration; 3 = `torture` was inconclusive; 130 = a second Ctrl-C ended it before it was done. Errors go
+ * to stderr, answers to stdout.
  */
 import { readFileSync } from 'node:fs';
 import { Argument, Command, CommanderError, Option } from 'commander';

@@ -4,6 +4,11 @@
  */
 import type { Row, RunningQuery } from './row.ts';
 
+/** The threshold of an alarm where none is configured; `npm run bench -- anomaly` measures it. */
+export const DEFAULT_THRESHOLD = 1.02;
+/** Windows ahead that a forecast may reach: not beyond a shape's length (score/neighbours.ts). */
+export const MAX_AHEAD = 19;
+
 export interface Score extends Pick<Row, 'stream' | 'metric' | 'window' | 'startMs' | 'tags'> {
   /** The statistic that is watched, of this window. */
   readonly value: number;

@@ -19,7 +19,7 @@
  * anew from those says the same to the bit. A window that is not newer than the newest is passed over; an absent one leaves
  * a gap in time and none in the shapes.
  */
-import type { Score } from '../scored.ts';
+import { MAX_AHEAD, type Score } from '../scored.ts';
 import { lowerBound } from '../search.ts';
 
 export const SHAPE = 19;
@@ -30,15 +30,10 @@ export const QUIET = 90;
 export const LEAST_DISTANCES = 100;
 export const LEAST_ERRORS = 30;
 export const COVERAGE = 0.9;
-/** Windows ahead that a forecast may reach: successors of a neighbour lie in the past. */
-export const MAX_AHEAD = SHAPE;
 /** The largest score that is told. */
 export const MAX_SCORE = 1_000;
 /** Fewer candidates than this say nothing. */
 const LEAST_CANDIDATES = NEIGHBOURS + 2;
-
-/** The shipped threshold of an alarm; `npm run bench -- anomaly` measures it. */
-export const DEFAULT_THRESHOLD = 1.02;
 
 /** What was said about the windows that start this long before one has a say in what is said about it. */
 export function memoryMs(stepMs: number): number {
@@ -122,7 +117,10 @@ export class Neighbours {
     return { expected, low: forecast?.low ?? null, high: forecast?.high ?? null, distance, score, alarm };
   }
 
-  /** The next `count` windows; none while there is too little to go by. */
+  /**
+   * The next `count` windows, MAX_AHEAD at most: a neighbour ends SHAPE windows before now, so its successors are known.
+   * None while there is too little to go by.
+   */
   ahead(count: number): Ahead[] {
     const found = this.#neighbours();
     if (found === null || this.#errors.length < LEAST_ERRORS) return [];

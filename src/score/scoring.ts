@@ -43,8 +43,6 @@ export interface ScoringOptions {
   readonly maxSeries: number;
   readonly store: ScoringStore;
   readonly telemetry: Telemetry;
-  /** Alarms, once their scores are stored. After a crash some come again. */
-  onAlarm?(score: Score): void;
 }
 
 interface Series {
@@ -242,7 +240,7 @@ export class Scoring {
 
   async #write(scores: readonly Score[], from: ReadonlySet<Series>): Promise<void> {
     if (scores.length === 0) return;
-    const { store, telemetry, onAlarm } = this.#options;
+    const { store, telemetry } = this.#options;
     const written = await store.writeScores(scores);
     if (!written.ok) {
       for (const series of from) series.memory = null;
@@ -252,9 +250,7 @@ export class Scoring {
     }
     for (const score of scores) {
       telemetry.scored.inc({ stream: score.stream });
-      if (!score.alarm) continue;
-      telemetry.alarms.inc({ stream: score.stream });
-      onAlarm?.(score);
+      if (score.alarm) telemetry.alarms.inc({ stream: score.stream });
     }
   }
 }

@@ -4,7 +4,8 @@
  *   npm run bench -- anomaly              on generated series with planted faults, by a seed
  */
 import { parseArgs } from 'node:util';
-import { DEFAULT_THRESHOLD, Neighbours } from '../../src/score/neighbours.ts';
+import { Neighbours } from '../../src/score/neighbours.ts';
+import { DEFAULT_THRESHOLD } from '../../src/scored.ts';
 import { Random } from '../support/random.ts';
 import { type NabFile, readNab, scoreNab } from './anomaly/nab.ts';
 

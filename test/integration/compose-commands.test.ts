@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
 import { dashboards } from '../../compose/grafana/generate.ts';
-import { freePort } from '../support/gateway-process.ts';
+import { freePort } from '../../src/torture/program.ts';
 import { type InfluxServer, needInflux, needKafka } from '../support/servers.ts';
 import { until } from '../support/until.ts';
 

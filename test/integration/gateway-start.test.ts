@@ -6,7 +6,8 @@ import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { systemClock } from '../../src/clock.ts';
-import { freePort, type GatewayProcess, runMillrace, startGateway } from '../support/gateway-process.ts';
+import { freePort } from '../../src/torture/program.ts';
+import { type GatewayProcess, runMillrace, startGateway } from '../support/gateway-process.ts';
 import { RawClient } from '../support/mqtt-raw.ts';
 
 const STREAMS = `streams:

@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { systemClock } from '../../src/clock.ts';
-import { freePort, runMillrace } from '../support/gateway-process.ts';
+import { freePort } from '../../src/torture/program.ts';
+import { runMillrace } from '../support/gateway-process.ts';
 import { until } from '../support/until.ts';
 
 const MAIN = fileURLToPath(new URL('../../dist/src/main.js', import.meta.url));

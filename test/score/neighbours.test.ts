@@ -1,11 +1,9 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import {
-  DEFAULT_THRESHOLD,
   HISTORY,
   horizonMs,
   LEAST_DISTANCES,
-  MAX_AHEAD,
   MAX_SCORE,
   MEMORY,
   memoryMs,
@@ -13,6 +11,7 @@ import {
   type Opinion,
   QUIET,
 } from '../../src/score/neighbours.ts';
+import { DEFAULT_THRESHOLD, MAX_AHEAD } from '../../src/scored.ts';
 import { Random } from '../support/random.ts';
 
 const STEP_MS = 10_000;

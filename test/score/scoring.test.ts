@@ -58,17 +58,14 @@ function rowAt(i: number, parts: Partial<Row> = {}): Row {
 
 describe('Scoring closed windows', () => {
   let store: MemoryStore;
-  let alarms: Score[];
 
   beforeEach(() => {
     store = new MemoryStore();
-    alarms = [];
   });
 
   function start(options: { maxSeries?: number; stream?: Stream } = {}): Scoring {
     const { maxSeries = 100, stream = scored() } = options;
-    const onAlarm = (score: Score) => alarms.push(score);
-    return new Scoring({ streams: { s: stream }, maxSeries, store, telemetry: silentTelemetry(), onAlarm });
+    return new Scoring({ streams: { s: stream }, maxSeries, store, telemetry: silentTelemetry() });
   }
 
   /** Rows become durable and are handed over, one flush after the other. */
@@ -88,6 +85,7 @@ describe('Scoring closed windows', () => {
     const starts = [...store.scores.values()].map((score) => (score.startMs - T0) / STEP_MS);
     assert.equal(starts.at(-1), 499);
     assert.ok(starts.length > 400 && starts.every((at, i) => i === 0 || at === starts[i - 1]! + 1), 'without a gap');
+    const alarms = [...store.scores.values()].filter(({ alarm }) => alarm);
     assert.deepEqual(
       alarms.filter(({ startMs }) => startMs >= T0 + 300 * STEP_MS).map(({ startMs }) => (startMs - T0) / STEP_MS),
       [450],

@@ -9,8 +9,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { freePort } from '../../src/torture/program.ts';
 import { startBrowser, visit } from './browser.ts';
-import { freePort } from './gateway-process.ts';
 
 /** For the chart to have something to show: windows of 10 s. */
 const RUN_MS = 180_000;
