@@ -1,7 +1,7 @@
 /**
- * Holds each PUBACK and PUBREC until the reading is durable. The one owner of aedes' `authorizePublish`: within aedes a
- * QoS 1 publish goes `authorizePublish` -> PUBACK written -> `broker.publish`, so the callback of that hook is the only
- * place where an acknowledgement can mean "durable"; for QoS 2 the PUBREC follows the same callback.
+ * Takes each PUBLISH from the wire and holds its PUBACK or PUBREC until the reading is durable. The broker (aedes) never
+ * sees these packets: an acknowledgement that means "durable" is ours to write, and so the way from the socket to the log
+ * is short. What the broker gets is the live copy of an accepted message, when somebody listens or it is to be retained.
  *
  * The contract:
  *  - `accept` (the pipeline) gets each publish once, in order of arrival per connection, and calls `settled` exactly once:
@@ -14,7 +14,7 @@
  *  - A QoS 2 publish repeated before its PUBREL is not given to `accept` again; it gets its PUBREC [MQTT-4.3.3-2].
  *  - A publish that breaks the standard or that the user may not make ends the connection, after what came before it was
  *    acknowledged. (A device re-sends a bad *payload* for ever, which is why that is a refusal and ends nothing.)
- *  - Wills come this way too: no acknowledgement, the same rules.
+ *  - Wills come this way too, by aedes' `authorizePublish`: no acknowledgement, the same rules.
  *  - A retained publish without payload only clears the topic's retained message: no reading, not counted as one.
  * When a connection ends, what `accept` has of it still becomes durable; an accepted one still reaches local subscribers.
  * The client will re-send it, and the rollup counts it once.
@@ -24,15 +24,16 @@ import type { Clock } from '../clock.ts';
 import type { MqttLimits } from '../config.ts';
 import { type Failure, messageOf } from '../errors.ts';
 import type { Telemetry } from '../telemetry.ts';
+import { keepAlive, publishOf } from './aedes-inside.ts';
+import type { Audience } from './audience.ts';
 import { type Connection, connectionOf } from './connection.ts';
 import { tellRefused } from './notice.ts';
 import type { PendingBytes } from './pending.ts';
-import { ASIDE, denyPublish } from './permit.ts';
-import { type Callback, type Outcome, Publish } from './publish.ts';
+import { denyPublish } from './permit.ts';
+import { type Outcome, Publish, type QoS, readPublish } from './publish.ts';
 import type { Sessions } from './session.ts';
 import { Tally } from './tally.ts';
 import type { Accept, Verdict } from './verdict.ts';
-import type { DecodedPublish } from './wire.ts';
 
 export interface AcknowledgeOptions {
   readonly limits: MqttLimits;
@@ -40,6 +41,7 @@ export interface AcknowledgeOptions {
   /** Accepted readings of this topic are retained, whatever the publisher asked. */
   readonly retain: (topic: string) => boolean;
   readonly sessions: Sessions;
+  readonly audience: Audience;
   readonly pendingBytes: PendingBytes;
   readonly telemetry: Telemetry;
   readonly clock: Clock;
@@ -51,8 +53,11 @@ export interface AcknowledgeOptions {
   readonly disconnect: (connection: Connection, reason: string) => void;
 }
 
+type Callback = (error?: Error | null) => void;
+
 const REPEATED: Outcome = { kind: 'repeated' };
 const CLEARS: Outcome = { kind: 'clears' };
+const QOS2_WINDOW: Outcome = { kind: 'denied', reason: 'more QoS 2 exchanges are open than mqtt.limits.qos2_window' };
 
 export class Acknowledger {
   pending = 0;
@@ -64,6 +69,7 @@ export class Acknowledger {
   readonly #options: AcknowledgeOptions;
   readonly #received: Tally;
   readonly #acknowledged: readonly [Tally, Tally, Tally];
+  #observedMs = -1;
   #idle: (() => void) | null = null;
 
   constructor(options: AcknowledgeOptions) {
@@ -77,30 +83,37 @@ export class Acknowledger {
     ];
   }
 
-  /** aedes' hook. */
-  readonly authorizePublish = (client: Client | null, packet: PublishPacket, callback: Callback): void => {
+  /** wire.ts's taker: false when nothing behind this publish is taken. */
+  take(connection: Connection, header: number, bytes: Buffer, from: number, to: number): boolean {
     try {
-      const connection = client ? connectionOf(client) : undefined;
-      if (!connection) {
-        callback(new Error('a publish without a connection'));
-        return;
-      }
-      if (packet === connection.will) this.#will(connection, packet, callback);
-      else this.#publish(connection, packet, callback);
+      const nowMs = this.#options.clock.monotonicMs();
+      const publish = readPublish(header, bytes, from, to, connection.lastTopic, nowMs);
+      if (typeof publish === 'string') this.#refuse(connection, new Publish('', NOTHING, 0, false, 0, nowMs), publish);
+      else this.#publish(connection, publish);
     } catch (thrown) {
       // a throw here would end the process
       this.#options.telemetry.log.error({ err: thrown }, 'a publish could not be handled');
-      callback(new Error('internal error'));
+      connection.gate.shut();
+      connection.origin.stream.destroy();
     }
-  };
+    return connection.gate.hold !== 'shut';
+  }
 
-  /** aedes' hook: local subscribers have it; for QoS 2 the PUBREC is written by `done`. */
-  readonly published = (packet: object, client: Client | null, done: Callback): void => {
-    done(null);
-    const connection = client ? connectionOf(client) : undefined;
-    if (connection?.delivering === packet) {
-      connection.delivering = null;
-      this.#complete(connection);
+  /** Publishes of the connection were taken, one or more. */
+  taken(connection: Connection): void {
+    if (connection.client) keepAlive(connection.client);
+  }
+
+  /** aedes' hook: the will of a connection that has ended without a word. */
+  readonly authorizePublish = (client: Client | null, packet: PublishPacket, callback: Callback): void => {
+    try {
+      const connection = client ? connectionOf(client) : undefined;
+      if (connection && packet === connection.will) this.#will(connection, packet, callback);
+      else callback(new Error('a publish without a connection'));
+    } catch (thrown) {
+      // a throw here would end the process
+      this.#options.telemetry.log.error({ err: thrown }, 'a will could not be handled');
+      callback(new Error('internal error'));
     }
   };
 
@@ -136,40 +149,45 @@ export class Acknowledger {
     this.#options.telemetry.pendingBytes.set(this.#options.pendingBytes.bytes);
   }
 
-  #publish(connection: Connection, packet: PublishPacket, callback: Callback): void {
-    // behind one that ends the connection: not taken
-    if (connection.gate.hold === 'shut') return;
-    const publish = this.#begin(connection, packet, callback);
-    connection.publishes.append(publish);
-    const denied = this.#denied(connection, packet);
+  #publish(connection: Connection, publish: Publish): void {
+    const denied = this.#denied(connection, publish.topic);
     if (denied !== null) {
-      this.#received.count++;
-      connection.gate.shut();
-      this.#settle(connection, publish, denied);
-    } else if (packet.qos === 2 && this.#isRepeated(connection, publish)) {
-      this.#settle(connection, publish, REPEATED);
-    } else if (packet.retain && publish.bytes === 0) {
+      this.#refuse(connection, publish, denied);
+      return;
+    }
+    this.#begin(connection, publish);
+    connection.publishes.append(publish);
+    const known = publish.qos === 2 ? this.#exchange(connection, publish) : null;
+    if (known !== null) {
+      this.#settle(connection, publish, known);
+    } else if (publish.retain && publish.payload.length === 0) {
       this.#settle(connection, publish, CLEARS);
     } else {
       this.#received.count++;
-      this.#accept(connection, packet, (verdict) => this.#settle(connection, publish, verdict));
+      this.#accept(connection, publish, (verdict) => this.#settle(connection, publish, verdict));
     }
   }
 
-  /** Counts it as pending, until `#release`. */
-  #begin(connection: Connection, packet: PublishPacket, callback: Callback): Publish {
-    const publish = new Publish(packet, callback, this.#options.clock.monotonicMs());
-    connection.gate.pending++;
-    this.pending++;
-    this.#options.pendingBytes.take(publish.bytes);
-    return publish;
+  /** It must not be made: the connection ends, after what came before it was acknowledged. */
+  #refuse(connection: Connection, publish: Publish, reason: string): void {
+    this.#received.count++;
+    connection.gate.shut();
+    this.#begin(connection, publish);
+    connection.publishes.append(publish);
+    this.#settle(connection, publish, { kind: 'denied', reason });
   }
 
-  #accept(connection: Connection, packet: PublishPacket, settled: (verdict: Verdict) => void): void {
+  /** Counts it as pending, until `#release`. */
+  #begin(connection: Connection, publish: Publish): void {
+    connection.gate.pending++;
+    this.pending++;
+    this.#options.pendingBytes.take(publish.payload.length);
+  }
+
+  #accept(connection: Connection, { topic, payload }: Publish, settled: (verdict: Verdict) => void): void {
     const { accept, received, telemetry } = this.#options;
-    const payload = packet.payload as Uint8Array;
     try {
-      accept({ topic: packet.topic, payload, client: connection.id, receivedMs: received() }, settled);
+      accept({ topic, payload, client: connection.id, receivedMs: received() }, settled);
     } catch (thrown) {
       telemetry.log.error({ err: thrown }, 'the pipeline threw on a publish');
       settled({ kind: 'failed', failure: { code: 'SPOOL_IO', message: messageOf(thrown), retryable: true } });
@@ -177,27 +195,32 @@ export class Acknowledger {
   }
 
   /** Why the publish must not be made, or null. */
-  #denied(connection: Connection, packet: PublishPacket): Outcome | null {
+  #denied(connection: Connection, topic: string): string | null {
     const { limits, telemetry } = this.#options;
-    const { access, allowedTopic } = connection;
-    const denial = denyPublish(packet as DecodedPublish, access, limits.topicLevels, allowedTopic);
+    const denial = denyPublish(topic, connection.access, limits.topicLevels, connection.allowedTopic);
     if (denial === null) {
-      connection.allowedTopic = packet.topic;
+      connection.allowedTopic = topic;
       return null;
     }
     if (denial.why === 'topic_levels') telemetry.limitReached.inc({ limit: 'topic_levels' });
     telemetry.turnedAway.inc({ reason: denial.why === 'not-authorized' ? 'not-authorized' : 'protocol' });
-    return { kind: 'denied', reason: denial.reason };
+    return denial.reason;
   }
 
-  #isRepeated(connection: Connection, publish: Publish): boolean {
-    const messageId = publish.packet.messageId!;
-    return this.#options.sessions.isOpen(connection.id, messageId) || connection.publishes.repeats(publish);
+  /** What a QoS 2 publish is without looking into it, or null when it begins an exchange. */
+  #exchange(connection: Connection, publish: Publish): Outcome | null {
+    const open = this.#options.sessions.openOf(connection.id);
+    const before = connection.publishes.before(publish);
+    if (before.repeats || open.has(publish.messageId)) return REPEATED;
+    if (open.size + before.count < this.#options.limits.qos2Window) return null;
+    this.#options.telemetry.limitReached.inc({ limit: 'qos2_window' });
+    connection.gate.shut();
+    return QOS2_WINDOW;
   }
 
   #settle(connection: Connection, publish: Publish, outcome: Outcome): void {
     if (publish.outcome !== null) {
-      this.#options.telemetry.log.error({ topic: publish.packet.topic }, 'a publish was settled twice');
+      this.#options.telemetry.log.error({ topic: publish.topic }, 'a publish was settled twice');
       return;
     }
     publish.outcome = outcome;
@@ -207,7 +230,7 @@ export class Acknowledger {
 
   /** Completes what is settled at the front of the queue. */
   #complete(connection: Connection): void {
-    // a callback may come back here by `published`, or settle the next publish: the loop below then goes on with it
+    // what an answer calls may settle the next publish: the loop below then goes on with it
     if (connection.completing) return;
     connection.completing = true;
     try {
@@ -222,10 +245,10 @@ export class Acknowledger {
 
   #completeAll(connection: Connection): void {
     const { publishes } = connection;
-    while (publishes.head?.outcome && connection.delivering === null) {
+    while (publishes.head?.outcome) {
       const publish = publishes.head;
       const { outcome } = publishes.head;
-      if (outcome.kind === 'failed' && publish.packet.qos > 0) {
+      if (outcome.kind === 'failed' && publish.qos > 0) {
         this.#hold(connection, outcome.failure);
         break;
       }
@@ -236,42 +259,54 @@ export class Acknowledger {
   }
 
   #answer(connection: Connection, publish: Publish, outcome: Outcome): void {
-    const { packet, callback } = publish;
     switch (outcome.kind) {
       case 'accepted':
         this.#count(publish);
-        if (!packet.retain && this.#options.retain(packet.topic)) packet.retain = true;
+        this.#deliver(connection, publish);
+        break;
+      case 'clears':
+        this.#deliver(connection, publish);
         break;
       case 'refused':
         this.#count(publish);
-        tellRefused(connection, packet.topic, outcome, this.#options.clock);
-        setAside(packet);
+        tellRefused(connection, publish.topic, outcome, this.#options.clock);
         break;
       case 'failed':
         this.#options.telemetry.turnedAway.inc({ reason: 'failed' });
-        setAside(packet);
-        break;
+        return;
       case 'denied':
         this.#options.disconnect(connection, outcome.reason);
         return;
-      case 'repeated':
-        callback(null);
-        return;
     }
-    if (packet.qos === 2) connection.delivering = packet;
-    callback(null);
+    if (publish.qos === 1) connection.acks.puback(publish.messageId);
+    else if (publish.qos === 2) {
+      this.#options.sessions.openExchange(connection.id, publish.messageId);
+      connection.acks.pubrec(publish.messageId);
+    }
   }
 
-  #count(publish: Publish): void {
-    this.#acknowledged[publish.packet.qos].count++;
-    const seconds = (this.#options.clock.monotonicMs() - publish.arrivedMs) / 1000;
-    this.#options.telemetry.acknowledgeSeconds.observe(seconds);
+  /** The live copy, where anybody gets it. */
+  #deliver({ client }: Connection, { topic, payload, qos, retain }: Publish): void {
+    const { audience, sessions } = this.#options;
+    const retained = retain || this.#options.retain(topic);
+    if (!retained && !audience.listens(topic) && !sessions.listens(topic)) return;
+    const bytes = payload as Buffer;
+    publishOf(client, this.broker, { cmd: 'publish', topic, payload: bytes, qos, retain: retained, dup: false });
+  }
+
+  #count({ qos, arrivedMs }: Publish): void {
+    this.#acknowledged[qos].count++;
+    // prom-client costs as much as the rest of this file: of those that arrived within a millisecond, one says enough
+    const atMs = Math.floor(arrivedMs);
+    if (atMs === this.#observedMs) return;
+    this.#observedMs = atMs;
+    this.#options.telemetry.acknowledgeSeconds.observe((this.#options.clock.monotonicMs() - arrivedMs) / 1000);
   }
 
   #release(connection: Connection, publish: Publish): void {
     connection.gate.completed();
     this.pending--;
-    this.#options.pendingBytes.release(publish.bytes);
+    this.#options.pendingBytes.release(publish.payload.length);
     if (this.pending === 0) this.#idle?.();
   }
 
@@ -295,18 +330,14 @@ export class Acknowledger {
 
   #finishUnheard(connection: Connection, publish: Publish, outcome: Outcome): void {
     this.#release(connection, publish);
-    const { packet } = publish;
     if (outcome.kind === 'accepted') {
       this.#count(publish);
-      const { topic, payload, qos } = packet;
-      const retain = packet.retain || this.#options.retain(topic);
-      if (!this.stopping) this.broker.publish({ cmd: 'publish', topic, payload, qos, retain, dup: false }, ignore);
+      if (!this.stopping) this.#deliver(connection, publish);
     } else if (outcome.kind === 'refused') {
       this.#count(publish);
     } else if (outcome.kind === 'failed') {
       this.#options.telemetry.turnedAway.inc({ reason: 'failed' });
     }
-    connection.delivering = null;
   }
 
   #will(connection: Connection, packet: PublishPacket, callback: Callback): void {
@@ -314,14 +345,17 @@ export class Acknowledger {
       callback(new Error('the gateway stops'));
       return;
     }
-    const denied = this.#denied(connection, { ...packet, qos: 0 });
+    const { topic, payload, qos, retain } = packet;
+    const denied = this.#denied(connection, topic);
     this.#received.count++;
-    if (denied?.kind === 'denied') {
-      callback(new Error(denied.reason));
+    if (denied !== null) {
+      callback(new Error(denied));
       return;
     }
-    const publish = this.#begin(connection, packet, callback);
-    this.#accept(connection, packet, (verdict) => {
+    const nowMs = this.#options.clock.monotonicMs();
+    const publish = new Publish(topic, payload as Uint8Array, qos as QoS, retain, 0, nowMs);
+    this.#begin(connection, publish);
+    this.#accept(connection, publish, (verdict) => {
       if (publish.outcome !== null) return;
       publish.outcome = verdict;
       this.#release(connection, publish);
@@ -331,15 +365,10 @@ export class Acknowledger {
         callback(new Error(`the will was ${verdict.kind}`));
         return;
       }
-      if (this.#options.retain(packet.topic)) packet.retain = true;
+      if (this.#options.retain(topic)) packet.retain = true;
       callback(null);
     });
   }
 }
 
-function setAside(packet: PublishPacket): void {
-  packet.topic = ASIDE;
-  packet.retain = false;
-}
-
-function ignore(): void {}
+const NOTHING = new Uint8Array(0);

@@ -78,7 +78,7 @@ export class Admission {
     const revoked: Connection[] = [];
     for (const connection of this.#named.values()) {
       const rules = this.#options.authenticator.rulesOf(connection.identity!);
-      connection.allowedTopic = '';
+      connection.allowedTopic = null;
       if (rules === null) revoked.push(connection);
       else connection.access = bindAccess(rules, connection.user, connection.id);
     }

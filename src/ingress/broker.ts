@@ -1,7 +1,7 @@
 /**
  * The MQTT side of the gateway: aedes behind our listeners. Starts and stops it, and answers its questions: who may
- * connect (authenticate.ts), what may be published and when it is acknowledged (acknowledge.ts), what may be subscribed
- * and what is passed on (forward.ts). The bytes pass gate.ts and wire.ts before aedes sees them; session.ts is its memory.
+ * connect (authenticate.ts), what may be subscribed and what is passed on (forward.ts). The bytes pass gate.ts and wire.ts
+ * before aedes sees them; publishes leave them there and are acknowledged by acknowledge.ts; session.ts is aedes' memory.
  *
  * Every limit has a name, counted in `millrace_limit_reached_total{limit}`: the names of the configuration
  * in `mqtt.limits` (keepalive_max is counted as keepalive).
@@ -13,10 +13,12 @@ import { done, type Outcome, succeed } from '../errors.ts';
 import type { Telemetry } from '../telemetry.ts';
 import { Acknowledger } from './acknowledge.ts';
 import { Admission } from './admission.ts';
+import { detachDelivery } from './aedes-inside.ts';
+import { Audience } from './audience.ts';
 import { Authenticator, CONNACK } from './authenticate.ts';
 import { meaningOf } from './client-error.ts';
 import { Connection, connectionOf, linkConnection, type Origin } from './connection.ts';
-import { detachDelivery, Forwarder } from './forward.ts';
+import { Forwarder } from './forward.ts';
 import type { GateOwner } from './gate.ts';
 import type { SharedBounds } from './http.ts';
 import { type Address, type Listening, listen } from './listener.ts';
@@ -123,13 +125,15 @@ class MqttGateway implements Broker {
     const rates = new Rates(mqtt.limits.ratePerClient, clock);
     this.shared = { authenticator, rates, pendingBytes: this.#pendingBytes };
     this.#admission = new Admission({ ...shared, authenticator, rates });
-    this.#subscriptions = new Subscriptions(shared);
+    const audience = new Audience();
+    this.#subscriptions = new Subscriptions({ ...shared, audience });
     this.#forwarder = new Forwarder(telemetry, clock, mqtt.limits.forwards);
     this.#acknowledger = new Acknowledger({
       limits: mqtt.limits,
       accept: options.accept,
       retain: options.retain ?? (() => false),
       sessions: this.#sessions,
+      audience,
       pendingBytes: this.#pendingBytes,
       telemetry,
       clock,
@@ -162,7 +166,6 @@ class MqttGateway implements Broker {
       connectTimeout: limits.connectTimeoutMs,
       drainTimeout: limits.drainTimeoutMs,
       maxClientsIdLength: limits.clientIdLength,
-      maxInflightInbound: limits.qos2Window,
       persistence: this.#sessions,
       preConnect: guarded(this.#admission.preConnect, (_client, _packet, callback) => callback(BROKEN, false)),
       authenticate: guarded(this.#admission.authenticate, (_client, _name, _password, callback) =>
@@ -173,7 +176,6 @@ class MqttGateway implements Broker {
         callback(BROKEN),
       ),
       authorizeForward: this.#forwarder.authorizeForward,
-      published: this.#acknowledger.published,
     });
     this.#acknowledger.broker = this.#aedes;
     detachDelivery(this.#aedes);
@@ -252,6 +254,8 @@ class MqttGateway implements Broker {
       clock: this.#options.clock,
       violated: (violation) => this.#violated(connection, violation),
       connectArrived: () => clearTimeout(connection.connectTimer),
+      take: (header, bytes, from, to) => this.#acknowledger.take(connection, header, bytes, from, to),
+      published: () => this.#acknowledger.taken(connection),
       limitReached: (limit) => this.#reached(limit),
     };
     const connection = new Connection(origin, owner);
@@ -270,6 +274,7 @@ class MqttGateway implements Broker {
     this.#connections.delete(connection);
     this.#acknowledger.connectionEnded(connection);
     this.#admission.left(connection);
+    this.#subscriptions.left(connection);
     if (!connection.counted) return;
     this.#connected--;
     this.#options.telemetry.connections.set(this.#connected);
@@ -342,7 +347,8 @@ class MqttGateway implements Broker {
  * Lets what was written leave, then closes. What still comes is read and thrown away: a socket that is closed with unread
  * bytes is reset, which can take the last acknowledgements with it.
  */
-function endInOrder({ origin: { stream }, gate }: Connection): Promise<void> {
+function endInOrder({ origin: { stream }, gate, acks }: Connection): Promise<void> {
+  acks.flush();
   return new Promise((resolve) => {
     const timer = setTimeout(() => stream.destroy(), CLOSE_MS);
     stream.once('close', () => {

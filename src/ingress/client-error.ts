@@ -3,7 +3,7 @@
 export type Meaning =
   /** A connection that breaks off or falls silent: everyday life. */
   | { readonly kind: 'gone' }
-  | { readonly kind: 'limit'; readonly limit: 'drain_timeout' | 'topic_levels' | 'qos2_window' }
+  | { readonly kind: 'limit'; readonly limit: 'drain_timeout' | 'topic_levels' }
   | { readonly kind: 'protocol' };
 
 const GONE: ReadonlySet<string> = new Set(['keep alive timeout', 'connection closed']);
@@ -14,6 +14,5 @@ export function meaningOf(error: NodeJS.ErrnoException): Meaning {
   if (error.code !== undefined || GONE.has(message)) return { kind: 'gone' };
   if (message === 'drain timeout') return { kind: 'limit', limit: 'drain_timeout' };
   if (message === 'topic has too many levels') return { kind: 'limit', limit: 'topic_levels' };
-  if (message.startsWith('maxInflightInbound')) return { kind: 'limit', limit: 'qos2_window' };
   return { kind: 'protocol' };
 }

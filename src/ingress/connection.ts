@@ -2,9 +2,10 @@
 import type { Duplex } from 'node:stream';
 import type { Client } from 'aedes';
 import type { Access } from './access.ts';
+import { Acks } from './acks.ts';
 import type { ConnackCode, Identity } from './authenticate.ts';
 import { Gate, type GateOwner } from './gate.ts';
-import { PublishQueue } from './publish.ts';
+import { LastTopic, PublishQueue } from './publish.ts';
 
 /** How it came in. */
 export interface Origin {
@@ -46,19 +47,20 @@ export class Connection {
 
   // publishes in hand (acknowledge.ts)
   readonly publishes = new PublishQueue();
-  /** A QoS 2 publish whose PUBREC the broker has still to write. */
-  delivering: object | null = null;
+  readonly acks: Acks;
+  readonly lastTopic = new LastTopic();
   completing = false;
   /** One of them could not be made durable. */
   failed = false;
   /** The last topic that was checked and allowed. */
-  allowedTopic = '';
+  allowedTopic: string | null = null;
   /** When the last notice of a refusal went, and how many did not since (notice.ts). */
   noticeMs = Number.NEGATIVE_INFINITY;
   untold = 0;
 
   constructor(origin: Origin, owner: GateOwner) {
     this.origin = origin;
+    this.acks = new Acks(origin.stream);
     this.gate = new Gate(origin.stream, owner);
   }
 

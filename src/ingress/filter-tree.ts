@@ -1,20 +1,20 @@
 /** Topic filters of many owners, found by the topics that they match: a tree of levels. */
 
-interface Node<T> {
-  readonly children: Map<string, Node<T>>;
+interface Node<O, T> {
+  readonly children: Map<string, Node<O, T>>;
   /** By owner. */
-  readonly values: Map<string, T>;
+  readonly values: Map<O, T>;
 }
 
-export class FilterTree<T> {
-  readonly #root: Node<T> = makeNode();
+export class FilterTree<O, T> {
+  readonly #root: Node<O, T> = makeNode();
   #size = 0;
 
   get size(): number {
     return this.#size;
   }
 
-  set(filter: string, owner: string, value: T): void {
+  set(filter: string, owner: O, value: T): void {
     let node = this.#root;
     for (const level of filter.split('/')) {
       let child = node.children.get(level);
@@ -28,8 +28,8 @@ export class FilterTree<T> {
     node.values.set(owner, value);
   }
 
-  remove(filter: string, owner: string): void {
-    const path: Node<T>[] = [this.#root];
+  remove(filter: string, owner: O): void {
+    const path: Node<O, T>[] = [this.#root];
     const levels = filter.split('/');
     for (const level of levels) {
       const child = path.at(-1)!.children.get(level);
@@ -47,14 +47,28 @@ export class FilterTree<T> {
 
   /** One value for each owner with a filter that matches the topic. */
   match(topic: string): T[] {
-    const found = new Map<string, T>();
+    const found = new Map<O, T>();
     const levels = topic.split('/');
     // a leading wildcard does not match a topic that starts with $ [MQTT-4.7.2-1]
     this.#collect(this.#root, levels, 0, !topic.startsWith('$'), found);
     return [...found.values()];
   }
 
-  #collect(node: Node<T>, levels: readonly string[], at: number, wildcards: boolean, found: Map<string, T>): void {
+  /** Whether any filter matches the topic. */
+  matches(topic: string): boolean {
+    return this.#matches(this.#root, topic.split('/'), 0, !topic.startsWith('$'));
+  }
+
+  #matches(node: Node<O, T>, levels: readonly string[], at: number, wildcards: boolean): boolean {
+    if (wildcards && (node.children.get('#')?.values.size ?? 0) > 0) return true;
+    if (at === levels.length) return node.values.size > 0;
+    const literal = node.children.get(levels[at]!);
+    if (literal && this.#matches(literal, levels, at + 1, true)) return true;
+    const any = wildcards ? node.children.get('+') : undefined;
+    return any !== undefined && this.#matches(any, levels, at + 1, true);
+  }
+
+  #collect(node: Node<O, T>, levels: readonly string[], at: number, wildcards: boolean, found: Map<O, T>): void {
     if (wildcards) addAll(node.children.get('#'), found);
     if (at === levels.length) {
       addAll(node, found);
@@ -67,10 +81,10 @@ export class FilterTree<T> {
   }
 }
 
-function addAll<T>(node: Node<T> | undefined, found: Map<string, T>): void {
+function addAll<O, T>(node: Node<O, T> | undefined, found: Map<O, T>): void {
   if (node) for (const [owner, value] of node.values) found.set(owner, value);
 }
 
-function makeNode<T>(): Node<T> {
+function makeNode<O, T>(): Node<O, T> {
   return { children: new Map(), values: new Map() };
 }

@@ -5,25 +5,11 @@
  * subscribers would else cut the intake to a tenth). So live copies are best effort, of QoS 1 and 2 too: who must have
  * every reading reads the log. What is withheld is counted.
  */
-import type { Aedes, AedesPublishPacket, Client } from 'aedes';
+import type { AedesPublishPacket, Client } from 'aedes';
 import type { Clock } from '../clock.ts';
 import type { Telemetry } from '../telemetry.ts';
 import { type Connection, connectionOf } from './connection.ts';
 import { Tally } from './tally.ts';
-
-/**
- * aedes goes on with a publish when every subscriber has taken it; for QoS 2 the PUBREC waits for that, up to the drain
- * timeout of one that sleeps. Publishers do not wait for subscribers here: the emitter says that it is done at once.
- */
-export function detachDelivery(aedes: Aedes): void {
-  const { mq } = aedes as unknown as { mq: { emit: (packet: object, done?: () => void) => unknown } };
-  const emit = mq.emit.bind(mq);
-  mq.emit = (packet, done) => {
-    emit(packet);
-    done?.();
-    return mq;
-  };
-}
 
 /** Each subscriber has this part of it for itself besides, whatever the others get. */
 const OWN_PART = 1 / 20;

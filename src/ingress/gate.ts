@@ -1,8 +1,8 @@
 /**
  * The gate between a connection's socket and the broker's decoder: backpressure, and the place where `wire.ts` sees the
- * bytes. It takes the place of `read` on the one stream that it is given (the broker reads with `read()` on 'readable'
- * and nothing else); what may not pass yet is put back into the stream by `unshift`, so the stream's own buffer fills,
- * the socket stops being read, and the sender is slowed by TCP. The broker's `client.pause()` is not used: it deadlocks.
+ * bytes and takes the publishes out of them. It takes the place of `read` on the one stream that it is given (the broker
+ * reads with `read()` on 'readable' and nothing else); what may not pass yet is put back into the stream by `unshift`, so
+ * the stream's own buffer fills, the socket stops being read, and the sender is slowed by TCP. The broker's `client.pause()` is not used: it deadlocks.
  *
  * aedes reads on when as many packets are done as it had read, less one for each 'readable': with acknowledgements held
  * that is sometimes too much, sometimes nothing at all, pings included. So the gate alone bounds what is read, and says
@@ -15,7 +15,7 @@ import type { Duplex } from 'node:stream';
 import type { Clock } from '../clock.ts';
 import type { MqttLimits } from '../config.ts';
 import { type PendingBytes, TokenBucket } from './pending.ts';
-import { type Budget, Framing, PUBLISH, type Violation } from './wire.ts';
+import { type Budget, Framing, PUBLISH, type PublishTaker, type Violation } from './wire.ts';
 
 /** More packets than this are never in a client's hand at once: packet identifiers end there. */
 const MAX_INSIST = 65_536;
@@ -24,7 +24,7 @@ const MAX_INSIST = 65_536;
 export type Hold = 'connect' | Limit | 'shut';
 type Limit = 'pending_per_client' | 'pending' | 'rate_per_client' | 'subscribe_rate' | 'unsent';
 
-export interface GateOwner {
+export interface GateOwner extends PublishTaker {
   readonly limits: MqttLimits;
   readonly pendingBytes: PendingBytes;
   readonly clock: Clock;
@@ -32,6 +32,8 @@ export interface GateOwner {
   violated(violation: Violation): void;
   /** The whole CONNECT packet has arrived. */
   connectArrived(): void;
+  /** Publishes have been taken. */
+  published(): void;
   /** The gate closed because a limit was reached. */
   limitReached(limit: string): void;
 }
@@ -59,7 +61,7 @@ export class Gate {
   constructor(stream: Duplex, owner: GateOwner) {
     this.#stream = stream;
     this.#owner = owner;
-    this.#framing = new Framing(owner.limits.packetBytes);
+    this.#framing = new Framing(owner.limits.packetBytes, owner);
     this.#subscribes = new TokenBucket(owner.limits.subscribeRate, owner.clock);
     this.#read = stream.read.bind(stream);
     stream.read = (size?: number) => this.#pass(size);
@@ -97,8 +99,16 @@ export class Gate {
   /** A publish that had passed is completed. */
   completed(): void {
     this.pending--;
-    if (this.#hold === 'pending_per_client' && this.pending <= this.#owner.limits.pendingPerClient >> 1)
-      this.#release();
+    if (this.#hold === 'pending_per_client' && this.#hasRoom()) this.#release();
+  }
+
+  #hasRoom(): boolean {
+    return this.pending <= this.#owner.limits.pendingPerClient >> 1;
+  }
+
+  /** The taker may have shut it. */
+  #isShut(): boolean {
+    return this.#hold === 'shut';
   }
 
   #pass(size: number | undefined): Buffer | null {
@@ -120,13 +130,18 @@ export class Gate {
       this.#owner.violated(framing.violation!);
       return null;
     }
-    this.bucket?.take(allowed - this.#budget.publishes);
+    const taken = allowed - this.#budget.publishes;
+    if (taken > 0) {
+      this.bucket?.take(taken);
+      this.#owner.published();
+    }
     if (this.#budget.subscribes !== subscribes) this.#subscribes.take(subscribes - this.#budget.subscribes);
     if (framing.connectSeen !== connectSeen) this.#owner.connectArrived();
-    if (end === chunk.length) return chunk;
-    this.#stream.unshift(chunk.subarray(end));
-    this.#close(this.#reason(chunk[end]!));
-    return end === 0 ? null : chunk.subarray(0, end);
+    if (end < chunk.length && !this.#isShut()) {
+      this.#stream.unshift(chunk.subarray(end));
+      this.#close(this.#reason(chunk[end]!));
+    }
+    return framing.rest.length === 0 ? null : framing.rest;
   }
 
   /** Each event takes one off the broker's count of packets in hand, which each packet raised by one. */
@@ -165,9 +180,12 @@ export class Gate {
     this.#hold = hold;
     if (hold === 'connect') return;
     this.#owner.limitReached(hold);
-    if (hold === 'pending') {
-      // what has passed just now is counted by the decoder's events, which come after this read
-      this.#owner.pendingBytes.wait(this.#wake);
+    if (hold === 'pending_per_client') {
+      // settled within the walk
+      if (this.#hasRoom()) this.#release();
+    } else if (hold === 'pending') {
+      if (this.#owner.pendingBytes.room > 0) this.#release();
+      else this.#owner.pendingBytes.wait(this.#wake);
     } else if (hold === 'rate_per_client') {
       this.#timer = setTimeout(this.#wake, this.bucket!.waitMs);
     } else if (hold === 'subscribe_rate') {

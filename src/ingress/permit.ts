@@ -1,16 +1,12 @@
 /** What a connected client may publish and subscribe: the standard, the limits, the broker's own topics, the user's rules. */
 import type { Access } from './access.ts';
 import { isReserved, TOO_MANY_LEVELS, topicFilterProblem, topicNameProblem } from './topic.ts';
-import { type DecodedPublish, publishProblem } from './wire.ts';
 
 export interface Denial {
   /** `protocol`: the client broke the standard. */
   readonly why: 'protocol' | 'topic_levels' | 'not-authorized';
   readonly reason: string;
 }
-
-/** Where a publish goes that local subscribers must not see; nobody may subscribe there. */
-export const ASIDE = '$deadletter';
 
 /** Where a device reads why its payloads were refused. */
 export function refusedTopic(clientId: string): string {
@@ -19,14 +15,11 @@ export function refusedTopic(clientId: string): string {
 
 /** Null: it may be made. `allowedTopic` is one that was allowed before: a device mostly publishes where it did last. */
 export function denyPublish(
-  packet: DecodedPublish,
+  topic: string,
   access: Access | null,
   topicLevels: number,
-  allowedTopic: string,
+  allowedTopic: string | null,
 ): Denial | null {
-  const malformed = publishProblem(packet);
-  if (malformed !== null) return { why: 'protocol', reason: malformed };
-  const { topic } = packet;
   if (topic === allowedTopic) return null;
   const problem = topicNameProblem(topic, topicLevels);
   if (problem !== null) return { why: problem === TOO_MANY_LEVELS ? 'topic_levels' : 'protocol', reason: problem };

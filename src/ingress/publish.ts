@@ -1,5 +1,4 @@
-/** Publishes between their arrival and their acknowledgement, those of one connection in order of arrival. */
-import type { PublishPacket } from 'aedes';
+/** Publishes between their arrival and their acknowledgement: read from their bytes, those of one connection in order. */
 import type { Verdict } from './verdict.ts';
 
 export type Outcome =
@@ -11,24 +10,73 @@ export type Outcome =
   /** Clears a retained message: not a reading. */
   | { readonly kind: 'clears' };
 
-export type Callback = (error?: Error | null) => void;
+export type QoS = 0 | 1 | 2;
 
 export class Publish {
-  readonly packet: PublishPacket;
-  /** aedes waits for it. */
-  readonly callback: Callback;
-  readonly bytes: number;
+  readonly topic: string;
+  readonly payload: Uint8Array;
+  readonly qos: QoS;
+  readonly retain: boolean;
+  /** 0 where there is none. */
+  readonly messageId: number;
   readonly arrivedMs: number;
   /** Null: not settled. */
   outcome: Outcome | null = null;
   next: Publish | null = null;
 
-  constructor(packet: PublishPacket, callback: Callback, arrivedMs: number) {
-    this.packet = packet;
-    this.callback = callback;
-    this.bytes = packet.payload.length;
+  constructor(topic: string, payload: Uint8Array, qos: QoS, retain: boolean, messageId: number, arrivedMs: number) {
+    this.topic = topic;
+    this.payload = payload;
+    this.qos = qos;
+    this.retain = retain;
+    this.messageId = messageId;
     this.arrivedMs = arrivedMs;
   }
+}
+
+/** The topic that a connection used last, as bytes and as text: devices mostly publish where they did before. */
+export class LastTopic {
+  #bytes: Uint8Array = NO_BYTES;
+  #text = '';
+
+  /** Comparing a few bytes costs less than making the text again, and the same text is found quicker in a map. */
+  read(bytes: Buffer, from: number, to: number): string {
+    const known = this.#bytes;
+    const length = to - from;
+    if (known.length === length) {
+      let i = 0;
+      while (i < length && known[i] === bytes[from + i]) i++;
+      if (i === length) return this.#text;
+    }
+    this.#bytes = Uint8Array.prototype.slice.call(bytes, from, to);
+    this.#text = bytes.toString('utf8', from, to);
+    return this.#text;
+  }
+}
+
+const NO_BYTES = new Uint8Array(0);
+
+/**
+ * A PUBLISH from its first byte and the bytes behind its fixed header (MQTT 3.1.1 section 3.3), or the sentence in which
+ * it breaks the standard. The QoS has been looked at.
+ */
+export function readPublish(
+  header: number,
+  bytes: Buffer,
+  from: number,
+  to: number,
+  last: LastTopic,
+  arrivedMs: number,
+): Publish | string {
+  const qos = ((header >> 1) & 3) as QoS;
+  const topicStart = from + 2;
+  const topicEnd = topicStart + ((bytes[from]! << 8) | bytes[from + 1]!);
+  const payloadStart = qos === 0 ? topicEnd : topicEnd + 2;
+  if (payloadStart > to) return 'the publish is shorter than its fields [MQTT-4.8.0-1]';
+  const messageId = qos === 0 ? 0 : (bytes[topicEnd]! << 8) | bytes[topicEnd + 1]!;
+  if (qos > 0 && messageId === 0) return 'packet identifier 0 with QoS 1 or 2 [MQTT-2.3.1-1]';
+  const topic = last.read(bytes, topicStart, topicEnd);
+  return new Publish(topic, bytes.subarray(payloadStart, to), qos, (header & 1) === 1, messageId, arrivedMs);
 }
 
 /** A queue without an array: one pointer for each publish, nothing to grow or shift. */
@@ -56,12 +104,14 @@ export class PublishQueue {
     return all;
   }
 
-  /** Whether a QoS 2 publish with the packet identifier of this one is before it. */
-  repeats(publish: Publish): boolean {
-    const { messageId } = publish.packet;
+  /** The QoS 2 publishes in it before this one: how many there are, and whether one has its packet identifier. */
+  before(publish: Publish): { readonly count: number; readonly repeats: boolean } {
+    let count = 0;
     for (let other = this.head; other !== publish && other !== null; other = other.next) {
-      if (other.packet.qos === 2 && other.packet.messageId === messageId) return true;
+      if (other.qos !== 2) continue;
+      count++;
+      if (other.messageId === publish.messageId) return { count, repeats: true };
     }
-    return false;
+    return { count, repeats: false };
   }
 }

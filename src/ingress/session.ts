@@ -5,8 +5,8 @@
  * with nothing retained or queued. At a limit the newest is refused: a message is not retained or not queued, a
  * subscription that would need one more session is refused (`maySubscribe`).
  *
- * Implements aedes' persistence interface. The methods on the way of a publish answer by a thenable that calls back at
- * once, because a promise each would cost as much as the rest; in that, acknowledgements also keep their order.
+ * Implements aedes' persistence interface, but for storing what clients publish, which aedes never sees. The methods on the
+ * way of a live copy answer by a thenable that calls back at once, because a promise each would cost as much as the rest.
  */
 import { Readable } from 'node:stream';
 import type { AedesPublishPacket, Client } from 'aedes';
@@ -54,7 +54,7 @@ export class Sessions {
   readonly #telemetry: Telemetry;
   readonly #retained: Retained;
   readonly #sessions = new Map<string, Session>();
-  readonly #tree = new FilterTree<StoredSubscription & { readonly clientId: string }>();
+  readonly #tree = new FilterTree<string, StoredSubscription & { readonly clientId: string }>();
   /** Packet identifiers between PUBREC and PUBREL; kept for a session that is away, the longest away first to go. */
   readonly #incoming = new Map<string, Set<number>>();
   readonly #wills = new Map<string, unknown>();
@@ -90,9 +90,24 @@ export class Sessions {
     return this.#sessions.get(clientId)?.owner;
   }
 
-  /** The QoS 2 exchange is open: a publish with this identifier is a repetition. */
-  isOpen(clientId: string, messageId: number): boolean {
-    return this.#incoming.get(clientId)?.has(messageId) ?? false;
+  /** The packet identifiers of the QoS 2 exchanges that are open: a publish with one of them is a repetition. */
+  openOf(clientId: string): ReadonlySet<number> {
+    return this.#incoming.get(clientId) ?? NONE;
+  }
+
+  /** The PUBREC is about to leave. aedes' part begins with the PUBREL. */
+  openExchange(clientId: string, messageId: number): void {
+    let open = this.#incoming.get(clientId);
+    if (!open) {
+      open = new Set();
+      this.#incoming.set(clientId, open);
+    }
+    open.add(messageId);
+  }
+
+  /** A stored session has a filter that matches. */
+  listens(topic: string): boolean {
+    return this.#tree.size > 0 && this.#tree.matches(topic);
   }
 
   // ---- aedes: start
@@ -227,18 +242,8 @@ export class Sessions {
 
   // ---- aedes: QoS 2 publishes of clients
 
-  incomingStorePacket(client: Peer, packet: Packet): PromiseLike<void> {
-    let open = this.#incoming.get(client.id);
-    if (!open) {
-      open = new Set();
-      this.#incoming.set(client.id, open);
-    }
-    open.add(packet.messageId!);
-    return kept;
-  }
-
   incomingGetPacket(client: Peer, packet: Packet): PromiseLike<Packet> {
-    return this.isOpen(client.id, packet.messageId!) ? new Kept(packet) : notFound;
+    return this.openOf(client.id).has(packet.messageId!) ? new Kept(packet) : notFound;
   }
 
   async incomingDelPacket(client: Peer, packet: Packet): Promise<void> {
@@ -317,6 +322,7 @@ function keep(packet: Packet): Packet {
   return { ...packet, payload: Buffer.from(packet.payload as Buffer), messageId: undefined } as Packet;
 }
 
+const NONE: ReadonlySet<number> = new Set();
 const nothingQueued: PromiseLike<undefined> = new Kept(undefined);
 const noSubscriptions: PromiseLike<readonly StoredSubscription[]> = new Kept([]);
 const notFound = new Broken(new Error('no such packet'));

@@ -1,6 +1,7 @@
 /** Which filters a client gets, how many, and what becomes of them when the rules change. */
 import type { Client, Subscription } from 'aedes';
 import type { MqttLimits } from '../config.ts';
+import type { Audience } from './audience.ts';
 import { type Connection, connectionOf } from './connection.ts';
 import { denySubscribe } from './permit.ts';
 import type { Sessions } from './session.ts';
@@ -9,6 +10,7 @@ import { textProblem } from './topic.ts';
 export interface SubscriptionsOptions {
   readonly limits: MqttLimits;
   readonly sessions: Sessions;
+  readonly audience: Audience;
   readonly limitReached: (limit: string) => void;
   /** For the log. */
   readonly turnedAway: (connection: Connection, reason: string) => void;
@@ -36,10 +38,16 @@ export class Subscriptions {
   readonly ended = (filters: readonly string[], client: Client): void => {
     const connection = connectionOf(client)!;
     for (const filter of filters) connection.filters.delete(filter);
+    this.#options.audience.remove(connection, filters);
     connection.maxQos = Math.max(0, ...connection.filters.values());
     const problem = filters.map(textProblem).find((text) => text !== null);
     if (problem) connection.origin.stream.destroy(new Error(`the topic filter ${problem}`));
   };
+
+  /** The connection has ended. */
+  left(connection: Connection): void {
+    this.#options.audience.remove(connection, connection.filters.keys());
+  }
 
   /** The rules have changed: filters that are not allowed any more end. */
   review(connection: Connection): void {
@@ -69,6 +77,7 @@ export class Subscriptions {
     }
     if (connection.client?.clean === false && !sessions.mayKeepSession(connection.id)) return false;
     connection.filters.set(topic, qos);
+    this.#options.audience.add(connection, topic);
     connection.maxQos = Math.max(connection.maxQos, qos);
     return true;
   }

@@ -1,11 +1,11 @@
 /**
- * What the codec lets through and we must not. `Framing` walks the raw bytes of one connection before the broker's decoder
- * gets them, reading the fixed header of each packet (type, flags, remaining length) and the first bytes of a few, so that
- *  - a packet longer than the limit is refused from its header, before it is buffered;
- *  - nothing but one CONNECT passes before the connection is accepted;
- *  - PUBLISH packets pass one by one, as many as the budget allows; the caller keeps the rest unread;
- *  - lengths, flags and packet identifiers that MQTT 3.1.1 forbids end the connection [MQTT-4.8.0-1].
- * The functions below it look at decoded packets. Pure: bytes in, decisions out.
+ * The bytes of one connection, packet by packet. `Framing` reads the fixed header of each packet (type, flags, remaining
+ * length) and the first bytes of a few before the broker's decoder gets them. PUBLISH packets never get there: they are
+ * taken here whole, as many as the budget allows, because on their way nothing may stand between the socket and the log.
+ *  - A packet longer than the limit is refused from its header, before it is buffered.
+ *  - Nothing but one CONNECT passes before the connection is accepted, and nothing behind a DISCONNECT.
+ *  - Lengths, flags and packet identifiers that MQTT 3.1.1 forbids end the connection [MQTT-4.8.0-1].
+ * Bytes in, decisions out.
  */
 import { textProblem, topicNameProblem } from './topic.ts';
 
@@ -32,6 +32,7 @@ const CONNECT = 1;
 export const PUBLISH = 3;
 const SUBSCRIBE = 8;
 const UNSUBSCRIBE = 10;
+const DISCONNECT = 14;
 
 const ANY = Number.MAX_SAFE_INTEGER;
 /** Remaining length by packet type: the least and the most that a client's packet may have; null = not a client's packet. */
@@ -60,14 +61,33 @@ const PEEK: readonly number[] = [0, 9, 0, 0, 2, 2, 2, 2, 2, 0, 2, 0, 0, 0, 0, 0]
 const HEADER = 0;
 const LENGTH = 1;
 const BODY = 2;
+/** Behind a DISCONNECT: nothing counts any more. */
+const ENDED = 3;
+
+const NOTHING = Buffer.alloc(0);
+/** What the first bytes of a PUBLISH in pieces get; it grows with what has arrived, not with what was announced. */
+const FIRST_PIECE_BYTES = 512;
+
+/** Who takes the PUBLISH packets of one connection. */
+export interface PublishTaker {
+  /**
+   * A whole PUBLISH: its first byte, and where the bytes behind its fixed header are. They stay as they are. False: the
+   * connection is about to end, nothing behind this packet is looked at.
+   */
+  take(header: number, bytes: Buffer, from: number, to: number): boolean;
+}
 
 export class Framing {
   violation: Violation | null = null;
   /** A CONNECT has passed whole. */
   connectSeen = false;
+  /** What of the last chunk goes on to the broker's decoder: its packets without the publishes. */
+  rest: Buffer = NOTHING;
 
   readonly #maxBytes: number;
+  readonly #taker: PublishTaker;
   #phase = HEADER;
+  #header = 0;
   #type = 0;
   #length = 0;
   #shift = 0;
@@ -75,28 +95,54 @@ export class Framing {
   #peekLeft = 0;
   readonly #peeked = Buffer.alloc(9);
   #peekedBytes = 0;
+  /** The PUBLISH that has begun in an earlier chunk. */
+  #pieces: Buffer = NOTHING;
+  #piecesBytes = 0;
+  #restStart = 0;
 
   /** @param maxBytes of a whole packet, header included */
-  constructor(maxBytes: number) {
+  constructor(maxBytes: number, taker: PublishTaker) {
     this.#maxBytes = maxBytes;
+    this.#taker = taker;
   }
 
-  /** A PUBLISH has begun and has not passed whole: it is not yet among the decoded ones. */
+  /** A PUBLISH has begun and has not passed whole: it is not yet among those that were taken. */
   get insidePublish(): boolean {
     return this.#phase !== HEADER && this.#type === PUBLISH;
   }
 
   /**
-   * How many bytes at the front of `chunk` may go on to the decoder. Fewer than all: the rest begins with the first
-   * packet that must wait; give it again, before anything newer. -1: `violation` says why the connection must end.
-   * `open`: packets after CONNECT may pass.
+   * How many bytes at the front of `chunk` have passed: publishes were given to the taker, `rest` holds the others. Fewer
+   * than all: what is behind begins with the first packet that must wait; give it again, before anything newer. -1:
+   * `violation` says why the connection must end. `open`: packets after CONNECT may pass.
    */
-  admit(chunk: Uint8Array, budget: Budget, open: boolean): number {
+  admit(chunk: Buffer, budget: Budget, open: boolean): number {
+    this.rest = NOTHING;
+    this.#restStart = 0;
+    const end = this.#walk(chunk, budget, open);
+    if (end > this.#restStart) this.#passOn(chunk, end);
+    return end;
+  }
+
+  #passOn(chunk: Buffer, to: number): void {
+    const part = this.#restStart === 0 && to === chunk.length ? chunk : chunk.subarray(this.#restStart, to);
+    this.rest = this.rest === NOTHING ? part : Buffer.concat([this.rest, part]);
+  }
+
+  #walk(chunk: Buffer, budget: Budget, open: boolean): number {
     const end = chunk.length;
     let i = 0;
     while (i < end) {
       if (this.#phase === BODY) {
         const taken = Math.min(this.#remaining, end - i);
+        if (this.#type === PUBLISH) {
+          this.#remaining -= taken;
+          const goesOn = this.#gather(chunk, i, i + taken);
+          i += taken;
+          this.#restStart = i;
+          if (!goesOn) return i;
+          continue;
+        }
         if (this.#peekLeft > 0) {
           this.#peek(chunk, i, i + taken);
           if (this.violation !== null) return -1;
@@ -113,7 +159,9 @@ export class Framing {
           if (budget.publishes <= 0 || budget.bytes <= 0) return i;
           if ((byte & 0x08) !== 0 && (byte & 0x06) === 0)
             return this.#end('DUP is set in a QoS 0 publish [MQTT-3.3.1-2]');
+          if ((byte & 0x06) === 0x06) return this.#end('the QoS of a publish is 3 [MQTT-3.3.1-4]');
           budget.publishes--;
+          if (i > this.#restStart) this.#passOn(chunk, i);
         } else if (open && (type === SUBSCRIBE || type === UNSUBSCRIBE)) {
           if (budget.subscribes <= 0) return i;
           budget.subscribes--;
@@ -123,12 +171,13 @@ export class Framing {
         } else if (type === CONNECT) {
           return this.#end('a second CONNECT [MQTT-3.1.0-2]');
         }
+        this.#header = byte;
         this.#type = type;
         this.#length = 0;
         this.#shift = 0;
         this.#phase = LENGTH;
         i++;
-      } else {
+      } else if (this.#phase === LENGTH) {
         const byte = chunk[i]!;
         this.#length += (byte & 0x7f) << this.#shift;
         this.#shift += 7;
@@ -139,9 +188,41 @@ export class Framing {
         }
         this.#begin(budget);
         if (this.violation !== null) return -1;
+        if (this.#type === DISCONNECT) {
+          this.#passOn(chunk, i);
+          this.#restStart = i;
+          this.#phase = ENDED;
+        }
+      } else {
+        i = end;
+        this.#restStart = end;
       }
     }
+    if (this.insidePublish) this.#restStart = end;
     return i;
+  }
+
+  /** A part of a PUBLISH, mostly the whole. */
+  #gather(chunk: Buffer, from: number, to: number): boolean {
+    if (this.#piecesBytes === 0 && this.#remaining === 0) {
+      this.#phase = HEADER;
+      return this.#taker.take(this.#header, chunk, from, to);
+    }
+    const bytes = this.#piecesBytes + to - from;
+    if (bytes > this.#pieces.length) {
+      const room = Math.max(FIRST_PIECE_BYTES, this.#pieces.length * 2, bytes);
+      const grown = Buffer.allocUnsafeSlow(Math.min(this.#length, room));
+      this.#pieces.copy(grown, 0, 0, this.#piecesBytes);
+      this.#pieces = grown;
+    }
+    chunk.copy(this.#pieces, this.#piecesBytes, from, to);
+    this.#piecesBytes = bytes;
+    if (this.#remaining > 0) return true;
+    const whole = this.#pieces;
+    this.#pieces = NOTHING;
+    this.#piecesBytes = 0;
+    this.#phase = HEADER;
+    return this.#taker.take(this.#header, whole, 0, bytes);
   }
 
   /** The remaining length is known. */
@@ -209,27 +290,6 @@ export class Framing {
     this.#violate(reason);
     return -1;
   }
-}
-
-/** A decoded PUBLISH; `length` is its remaining length, which the decoder leaves there. */
-export interface DecodedPublish {
-  readonly topic: string;
-  readonly payload: string | Uint8Array;
-  readonly qos: number;
-  readonly messageId?: number;
-  readonly length?: number;
-}
-
-/**
- * Why a decoded PUBLISH breaks the standard beyond its topic, or null. The decoder may take the packet identifier from
- * the bytes of the next packet when this one is too short, which the sum of the lengths shows.
- */
-export function publishProblem(packet: DecodedPublish): string | null {
-  const qos = packet.qos > 0;
-  if (qos && !(packet.messageId! > 0)) return 'packet identifier 0 with QoS 1 or 2 [MQTT-2.3.1-1]';
-  const length = 2 + Buffer.byteLength(packet.topic) + (qos ? 2 : 0) + packet.payload.length;
-  if (packet.length !== undefined && packet.length !== length) return 'the publish is shorter than its fields';
-  return null;
 }
 
 /** A decoded CONNECT, as far as it is judged here. */

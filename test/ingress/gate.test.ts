@@ -37,6 +37,7 @@ function setUp(limits: Partial<typeof LIMITS> = {}) {
     reached: [] as string[],
     violations: [] as Violation[],
     connects: 0,
+    signs: 0,
     passed: Buffer.alloc(0),
     pendingBytes: new PendingBytes(1_000),
   };
@@ -47,6 +48,13 @@ function setUp(limits: Partial<typeof LIMITS> = {}) {
     violated: (violation) => seen.violations.push(violation),
     connectArrived: () => seen.connects++,
     limitReached: (limit) => seen.reached.push(limit),
+    published: () => seen.signs++,
+    take(_header, bytes, from, to) {
+      // all packets here have one byte of length
+      seen.passed = Buffer.concat([seen.passed, bytes.subarray(from - 2, to)]);
+      gate.pending++;
+      return true;
+    },
   });
   // reads as aedes does
   socket.on('readable', () => {
@@ -115,7 +123,6 @@ describe('the gate', () => {
     gate.open();
     const connect = CONNECT.length;
     await eventually(() => gate.hold === 'pending_per_client', 'the first publish');
-    gate.pending++;
     assert.equal(ended, false);
     gate.completed();
     await eventually(() => ended, 'the end');

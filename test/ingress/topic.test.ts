@@ -108,7 +108,7 @@ describe('a tree of filters', () => {
     const step = fc.record({ add: fc.boolean(), owner: fc.constantFrom('x', 'y', 'z'), filter });
     fc.assert(
       fc.property(fc.array(step, { maxLength: 30 }), fc.array(topic, { maxLength: 5 }), (steps, names) => {
-        const tree = new FilterTree<string>();
+        const tree = new FilterTree<string, string>();
         const kept = new Map<string, Set<string>>();
         for (const { add, owner, filter: pattern } of steps) {
           const filters = kept.get(owner) ?? new Set();
