@@ -36,6 +36,9 @@ export interface LogRecord {
   readonly value: Uint8Array;
 }
 
+/** A record that is about to be appended: a value that is a text is kept as UTF-8. */
+export type NewRecord = Omit<LogRecord, 'value'> & { readonly value: Uint8Array | string };
+
 export interface StoredRecord extends LogRecord {
   /** Position within its partition. Positions grow, and may have holes. */
   readonly offset: number;

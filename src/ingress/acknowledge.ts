@@ -33,6 +33,7 @@ import { denyPublish } from './permit.ts';
 import { type Outcome, Publish, type QoS, readPublish } from './publish.ts';
 import type { Sessions } from './session.ts';
 import { Tally } from './tally.ts';
+import { type TopicName, TopicTable } from './topic-table.ts';
 import type { Accept, Verdict } from './verdict.ts';
 
 export interface AcknowledgeOptions {
@@ -67,6 +68,7 @@ export class Acknowledger {
   stopping = false;
 
   readonly #options: AcknowledgeOptions;
+  readonly #topics: TopicTable;
   readonly #received: Tally;
   readonly #acknowledged: readonly [Tally, Tally, Tally];
   #observedMs = -1;
@@ -74,6 +76,7 @@ export class Acknowledger {
 
   constructor(options: AcknowledgeOptions) {
     this.#options = options;
+    this.#topics = new TopicTable(options.limits.topicLevels);
     const { received, acknowledged } = options.telemetry;
     this.#received = new Tally(received.labels('mqtt'));
     this.#acknowledged = [
@@ -87,8 +90,9 @@ export class Acknowledger {
   take(connection: Connection, header: number, bytes: Buffer, from: number, to: number): boolean {
     try {
       const nowMs = this.#options.clock.monotonicMs();
-      const publish = readPublish(header, bytes, from, to, connection.lastTopic, nowMs);
-      if (typeof publish === 'string') this.#refuse(connection, new Publish('', NOTHING, 0, false, 0, nowMs), publish);
+      const publish = readPublish(header, bytes, from, to, this.#topics, nowMs);
+      if (typeof publish === 'string')
+        this.#refuse(connection, new Publish(NO_TOPIC, NOTHING, 0, false, 0, nowMs), publish);
       else this.#publish(connection, publish);
     } catch (thrown) {
       // a throw here would end the process
@@ -187,7 +191,7 @@ export class Acknowledger {
   #accept(connection: Connection, { topic, payload }: Publish, settled: (verdict: Verdict) => void): void {
     const { accept, received, telemetry } = this.#options;
     try {
-      accept({ topic, payload, client: connection.id, receivedMs: received() }, settled);
+      accept({ topic: topic.text, payload, client: connection.id, receivedMs: received() }, settled);
     } catch (thrown) {
       telemetry.log.error({ err: thrown }, 'the pipeline threw on a publish');
       settled({ kind: 'failed', failure: { code: 'SPOOL_IO', message: messageOf(thrown), retryable: true } });
@@ -195,11 +199,11 @@ export class Acknowledger {
   }
 
   /** Why the publish must not be made, or null. */
-  #denied(connection: Connection, topic: string): string | null {
-    const { limits, telemetry } = this.#options;
-    const denial = denyPublish(topic, connection.access, limits.topicLevels, connection.allowedTopic);
+  #denied(connection: Connection, topic: TopicName): string | null {
+    const { telemetry } = this.#options;
+    const denial = denyPublish(topic, connection.access, connection.allowedTopic);
     if (denial === null) {
-      connection.allowedTopic = topic;
+      connection.allowedTopic = topic.text;
       return null;
     }
     if (denial.why === 'topic_levels') telemetry.limitReached.inc({ limit: 'topic_levels' });
@@ -220,7 +224,7 @@ export class Acknowledger {
 
   #settle(connection: Connection, publish: Publish, outcome: Outcome): void {
     if (publish.outcome !== null) {
-      this.#options.telemetry.log.error({ topic: publish.topic }, 'a publish was settled twice');
+      this.#options.telemetry.log.error({ topic: publish.topic.text }, 'a publish was settled twice');
       return;
     }
     publish.outcome = outcome;
@@ -269,7 +273,7 @@ export class Acknowledger {
         break;
       case 'refused':
         this.#count(publish);
-        tellRefused(connection, publish.topic, outcome, this.#options.clock);
+        tellRefused(connection, publish.topic.text, outcome, this.#options.clock);
         break;
       case 'failed':
         this.#options.telemetry.turnedAway.inc({ reason: 'failed' });
@@ -286,8 +290,9 @@ export class Acknowledger {
   }
 
   /** The live copy, where anybody gets it. */
-  #deliver({ client }: Connection, { topic, payload, qos, retain }: Publish): void {
+  #deliver({ client }: Connection, { topic: name, payload, qos, retain }: Publish): void {
     const { audience, sessions } = this.#options;
+    const topic = name.text;
     const retained = retain || this.#options.retain(topic);
     if (!retained && !audience.listens(topic) && !sessions.listens(topic)) return;
     const bytes = payload as Buffer;
@@ -345,7 +350,8 @@ export class Acknowledger {
       callback(new Error('the gateway stops'));
       return;
     }
-    const { topic, payload, qos, retain } = packet;
+    const { payload, qos, retain } = packet;
+    const topic = this.#topics.of(packet.topic);
     const denied = this.#denied(connection, topic);
     this.#received.count++;
     if (denied !== null) {
@@ -365,10 +371,11 @@ export class Acknowledger {
         callback(new Error(`the will was ${verdict.kind}`));
         return;
       }
-      if (this.#options.retain(topic)) packet.retain = true;
+      if (this.#options.retain(topic.text)) packet.retain = true;
       callback(null);
     });
   }
 }
 
 const NOTHING = new Uint8Array(0);
+const NO_TOPIC: TopicName = { text: '', problem: null };

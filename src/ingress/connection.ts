@@ -5,7 +5,7 @@ import type { Access } from './access.ts';
 import { Acks } from './acks.ts';
 import type { ConnackCode, Identity } from './authenticate.ts';
 import { Gate, type GateOwner } from './gate.ts';
-import { LastTopic, PublishQueue } from './publish.ts';
+import { PublishQueue } from './publish.ts';
 
 /** How it came in. */
 export interface Origin {
@@ -48,7 +48,6 @@ export class Connection {
   // publishes in hand (acknowledge.ts)
   readonly publishes = new PublishQueue();
   readonly acks: Acks;
-  readonly lastTopic = new LastTopic();
   completing = false;
   /** One of them could not be made durable. */
   failed = false;

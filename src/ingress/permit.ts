@@ -1,6 +1,7 @@
 /** What a connected client may publish and subscribe: the standard, the limits, the broker's own topics, the user's rules. */
 import type { Access } from './access.ts';
-import { isReserved, TOO_MANY_LEVELS, topicFilterProblem, topicNameProblem } from './topic.ts';
+import { isReserved, TOO_MANY_LEVELS, topicFilterProblem } from './topic.ts';
+import type { TopicName } from './topic-table.ts';
 
 export interface Denial {
   /** `protocol`: the client broke the standard. */
@@ -15,13 +16,11 @@ export function refusedTopic(clientId: string): string {
 
 /** Null: it may be made. `allowedTopic` is one that was allowed before: a device mostly publishes where it did last. */
 export function denyPublish(
-  topic: string,
+  { text: topic, problem }: TopicName,
   access: Access | null,
-  topicLevels: number,
   allowedTopic: string | null,
 ): Denial | null {
   if (topic === allowedTopic) return null;
-  const problem = topicNameProblem(topic, topicLevels);
   if (problem !== null) return { why: problem === TOO_MANY_LEVELS ? 'topic_levels' : 'protocol', reason: problem };
   if (isReserved(topic)) return notAuthorized('topics that start with $ are reserved for the broker');
   if (!access?.mayPublish(topic)) return notAuthorized(`not allowed to publish to "${topic.slice(0, 200)}"`);

@@ -1,4 +1,5 @@
 /** Publishes between their arrival and their acknowledgement: read from their bytes, those of one connection in order. */
+import type { TopicName, TopicTable } from './topic-table.ts';
 import type { Verdict } from './verdict.ts';
 
 export type Outcome =
@@ -13,7 +14,7 @@ export type Outcome =
 export type QoS = 0 | 1 | 2;
 
 export class Publish {
-  readonly topic: string;
+  readonly topic: TopicName;
   readonly payload: Uint8Array;
   readonly qos: QoS;
   readonly retain: boolean;
@@ -24,7 +25,7 @@ export class Publish {
   outcome: Outcome | null = null;
   next: Publish | null = null;
 
-  constructor(topic: string, payload: Uint8Array, qos: QoS, retain: boolean, messageId: number, arrivedMs: number) {
+  constructor(topic: TopicName, payload: Uint8Array, qos: QoS, retain: boolean, messageId: number, arrivedMs: number) {
     this.topic = topic;
     this.payload = payload;
     this.qos = qos;
@@ -33,28 +34,6 @@ export class Publish {
     this.arrivedMs = arrivedMs;
   }
 }
-
-/** The topic that a connection used last, as bytes and as text: devices mostly publish where they did before. */
-export class LastTopic {
-  #bytes: Uint8Array = NO_BYTES;
-  #text = '';
-
-  /** Comparing a few bytes costs less than making the text again, and the same text is found quicker in a map. */
-  read(bytes: Buffer, from: number, to: number): string {
-    const known = this.#bytes;
-    const length = to - from;
-    if (known.length === length) {
-      let i = 0;
-      while (i < length && known[i] === bytes[from + i]) i++;
-      if (i === length) return this.#text;
-    }
-    this.#bytes = Uint8Array.prototype.slice.call(bytes, from, to);
-    this.#text = bytes.toString('utf8', from, to);
-    return this.#text;
-  }
-}
-
-const NO_BYTES = new Uint8Array(0);
 
 /**
  * A PUBLISH from its first byte and the bytes behind its fixed header (MQTT 3.1.1 section 3.3), or the sentence in which
@@ -65,7 +44,7 @@ export function readPublish(
   bytes: Buffer,
   from: number,
   to: number,
-  last: LastTopic,
+  topics: TopicTable,
   arrivedMs: number,
 ): Publish | string {
   const qos = ((header >> 1) & 3) as QoS;
@@ -75,7 +54,7 @@ export function readPublish(
   if (payloadStart > to) return 'the publish is shorter than its fields [MQTT-4.8.0-1]';
   const messageId = qos === 0 ? 0 : (bytes[topicEnd]! << 8) | bytes[topicEnd + 1]!;
   if (qos > 0 && messageId === 0) return 'packet identifier 0 with QoS 1 or 2 [MQTT-2.3.1-1]';
-  const topic = last.read(bytes, topicStart, topicEnd);
+  const topic = topics.read(bytes, topicStart, topicEnd);
   return new Publish(topic, bytes.subarray(payloadStart, to), qos, (header & 1) === 1, messageId, arrivedMs);
 }
 

@@ -16,6 +16,8 @@ type Captures = Readonly<Record<string, string>>;
 /** Shared by all readings of a topic where no tag comes from the payload. */
 export interface Tagging {
   readonly tags: Readonly<Record<string, string>>;
+  /** As JSON, where they are shared. */
+  readonly tagsText?: string;
   /** Unique over all streams. */
   readonly seriesName: string;
   readonly factors: Device['factors'];
@@ -51,7 +53,9 @@ export function tagReading(plan: Plan, captures: Captures, document: Document, t
       if (text !== undefined) tags[slot.name] = text;
     }
   }
-  return { tags, seriesName: `${stream.name}\n${seriesName(tags)}`, factors: device?.factors ?? null, series: null };
+  const name = `${stream.name}\n${seriesName(tags)}`;
+  const tagsText = plan.tagsByTopic ? JSON.stringify(tags) : undefined;
+  return { tags, tagsText, seriesName: name, factors: device?.factors ?? null, series: null };
 }
 
 /** Null: the registry does not list it, and the stream accepts that. */

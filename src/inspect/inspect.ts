@@ -152,8 +152,8 @@ class StreamInspector implements Inspector {
     const identity =
       plan.identity.length === 0 ? undefined : readIdentity(plan.identity, document, tagged.tags, identityBytes);
     if (identity instanceof Problem) return identity;
-    const { tags } = tagged;
-    const reading = { stream: stream.name, key, timeMs, tags, values, sequence, identity, payload: text };
+    const { tags, tagsText } = tagged;
+    const reading = { stream: stream.name, key, timeMs, tags, tagsText, values, sequence, identity, payload: text };
     if (plan.distinct.length === 0) return { reading, tagging: tagged };
     const distinct = readDistinct(plan.distinct, document, tags, identityBytes);
     return distinct instanceof Problem ? distinct : { reading: { ...reading, distinct }, tagging: tagged };

@@ -26,7 +26,7 @@
  */
 import { join } from 'node:path';
 import { done, type Failure, fail, type Outcome, succeed } from '../errors.ts';
-import type { LogRecord, LogWriter } from '../log.ts';
+import type { LogWriter, NewRecord } from '../log.ts';
 import { pause } from '../retry.ts';
 import type { Telemetry } from '../telemetry.ts';
 import { formatBytes } from '../units.ts';
@@ -165,7 +165,7 @@ export class Spool {
     return this.#lastReceivedMs;
   }
 
-  append(record: LogRecord, onDurable: OnDurable): void {
+  append(record: NewRecord, onDurable: OnDurable): void {
     const failure = this.#refusal(record);
     if (failure) this.#staging.refuse(failure, onDurable);
     else this.#staging.add(record, onDurable);
@@ -173,7 +173,7 @@ export class Spool {
   }
 
   /** All of them or none; of no records it is an append of nothing, settled in its turn. */
-  appendBatch(records: readonly LogRecord[], onDurable: OnDurable): void {
+  appendBatch(records: readonly NewRecord[], onDurable: OnDurable): void {
     const failure = this.#batchRefusal(records);
     if (failure) this.#staging.refuse(failure, onDurable);
     else this.#staging.addBatch(records, onDurable);
@@ -181,7 +181,7 @@ export class Spool {
   }
 
   /** Resolves when all are durable, or with the first failure. */
-  appendAll(records: readonly LogRecord[]): Promise<Outcome> {
+  appendAll(records: readonly NewRecord[]): Promise<Outcome> {
     return new Promise((resolve) => {
       let waiting = records.length;
       let first: Outcome = done;
@@ -217,14 +217,14 @@ export class Spool {
     return this.#closing;
   }
 
-  #refusal(record: LogRecord): Failure | null {
+  #refusal(record: NewRecord): Failure | null {
     if (this.#closing || this.#failure) return this.#unwell();
     const tooLarge = sizeFailure(record);
     if (tooLarge) return tooLarge;
     return this.#roomFailure(frameBytesAtMost(record));
   }
 
-  #batchRefusal(records: readonly LogRecord[]): Failure | null {
+  #batchRefusal(records: readonly NewRecord[]): Failure | null {
     if (this.#closing || this.#failure) return this.#unwell();
     let bytes = 0;
     for (const record of records) {

@@ -3,7 +3,7 @@
  * stand in the same line, so that every callback fires in the order of the appends.
  */
 import type { Failure, Outcome } from '../errors.ts';
-import type { LogRecord } from '../log.ts';
+import type { NewRecord } from '../log.ts';
 import { encodeFrame, type FrameBuffer, frameBuffer, frameBytesAtMost } from './frame.ts';
 
 export type OnDurable = (outcome: Outcome) => void;
@@ -54,19 +54,19 @@ export class Staging {
     return this.#callbacks.length === 0;
   }
 
-  add(record: LogRecord, onDurable: OnDurable): void {
+  add(record: NewRecord, onDurable: OnDurable): void {
     this.#encode(record, false);
     this.#callbacks.push(onDurable);
   }
 
   /** One group, so one commit: with one callback, and after a crash all of them or none. */
-  addBatch(records: readonly LogRecord[], onDurable: OnDurable): void {
+  addBatch(records: readonly NewRecord[], onDurable: OnDurable): void {
     const last = records.length - 1;
     for (let i = 0; i <= last; i++) this.#encode(records[i]!, i < last);
     this.#callbacks.push(onDurable);
   }
 
-  #encode(record: LogRecord, joined: boolean): void {
+  #encode(record: NewRecord, joined: boolean): void {
     const most = frameBytesAtMost(record);
     let chunk = this.#chunk;
     if (chunk === null || this.#used + most > chunk.bytes.length) {

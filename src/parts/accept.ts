@@ -11,7 +11,7 @@
  * Order: `settled` is called in the order of the calls to `accept`, because the log's callbacks come in that order.
  */
 import type { Failure, Outcome } from '../errors.ts';
-import type { LogRecord } from '../log.ts';
+import type { LogRecord, NewRecord } from '../log.ts';
 import { encodeReading, encodeRefusal, type Inspection, type Message, type Reading, type Refusal } from '../reading.ts';
 import type { Telemetry } from '../telemetry.ts';
 
@@ -25,9 +25,9 @@ export interface AcceptNeeds {
   /** Called before they are appended; a refused payload counts as one. */
   received(readings: number): void;
   /** Durable means what `ack` in the configuration says: the spool's disk, or all in-sync replicas of Kafka. */
-  append(record: LogRecord, onDurable: (outcome: Outcome) => void): void;
+  append(record: NewRecord, onDurable: (outcome: Outcome) => void): void;
   /** All of them or none, with one answer. */
-  appendBatch(records: readonly LogRecord[], onDurable: (outcome: Outcome) => void): void;
+  appendBatch(records: readonly NewRecord[], onDurable: (outcome: Outcome) => void): void;
   readonly telemetry: Telemetry;
   onAccepted(reading: Reading, receivedMs: number): void;
   onRefused(refusal: Refusal, receivedMs: number): void;
@@ -94,14 +94,14 @@ export function createAccept(needs: AcceptNeeds): (message: Message, settled: (v
   };
 }
 
-export function readingRecord(reading: Reading, receivedMs: number, topic: string): LogRecord {
+export function readingRecord(reading: Reading, receivedMs: number, topic: string): NewRecord {
   return {
     kind: 'reading',
     key: reading.key,
     receivedMs,
     stream: reading.stream,
     topic,
-    value: Buffer.from(encodeReading(reading)),
+    value: encodeReading(reading),
   };
 }
 

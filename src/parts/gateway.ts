@@ -17,7 +17,7 @@ import { SeriesMemory } from '../inspect/series.ts';
 import { type AssetWatch, watchAssets } from '../inspect/watch.ts';
 import { Progress } from '../journal/progress.ts';
 import type { Spool } from '../journal/spool.ts';
-import type { LogRecord } from '../log.ts';
+import type { NewRecord } from '../log.ts';
 import type { Inspection, Message } from '../reading.ts';
 import { matchTopic } from '../stream.ts';
 import type { Telemetry } from '../telemetry.ts';
@@ -43,7 +43,7 @@ export interface Gateway {
   readonly http: HttpIngest | null;
   readonly bridges: readonly Bridge[];
   inspect(message: Message): Inspection;
-  append(record: LogRecord, onDurable: (outcome: Outcome) => void): void;
+  append(record: NewRecord, onDurable: (outcome: Outcome) => void): void;
 }
 
 export async function startGateway(needs: GatewayNeeds): Promise<Outcome<Gateway>> {
@@ -81,13 +81,13 @@ export async function startGateway(needs: GatewayNeeds): Promise<Outcome<Gateway
 
   const progress = new Progress(spool.progress);
   const append = hold
-    ? (record: LogRecord, onDurable: (outcome: Outcome) => void) =>
+    ? (record: NewRecord, onDurable: (outcome: Outcome) => void) =>
         ledger.append(record, (outcome) => hold.add(progress.durableEnd(), outcome, onDurable))
-    : (record: LogRecord, onDurable: (outcome: Outcome) => void) => ledger.append(record, onDurable);
+    : (record: NewRecord, onDurable: (outcome: Outcome) => void) => ledger.append(record, onDurable);
   const appendBatch = hold
-    ? (records: readonly LogRecord[], onDurable: (outcome: Outcome) => void) =>
+    ? (records: readonly NewRecord[], onDurable: (outcome: Outcome) => void) =>
         ledger.appendBatch(records, (outcome) => hold.add(progress.durableEnd(), outcome, onDurable))
-    : (records: readonly LogRecord[], onDurable: (outcome: Outcome) => void) => ledger.appendBatch(records, onDurable);
+    : (records: readonly NewRecord[], onDurable: (outcome: Outcome) => void) => ledger.appendBatch(records, onDurable);
   const accept = createAccept({
     inspect: (message) => inspector.inspect(message),
     append,

@@ -24,13 +24,13 @@
 import type { Outcome } from '../errors.ts';
 import type { ForwardTally } from '../journal/forward.ts';
 import type { SpoolStats } from '../journal/spool-options.ts';
-import type { LogRecord } from '../log.ts';
+import type { NewRecord, RecordKind } from '../log.ts';
 
 type SpoolSide = Pick<SpoolStats, 'endOffset' | 'voided' | 'voidTo'>;
 
 export interface LedgerSpool {
-  append(record: LogRecord, onDurable: (outcome: Outcome) => void): void;
-  appendBatch(records: readonly LogRecord[], onDurable: (outcome: Outcome) => void): void;
+  append(record: NewRecord, onDurable: (outcome: Outcome) => void): void;
+  appendBatch(records: readonly NewRecord[], onDurable: (outcome: Outcome) => void): void;
   stats(): SpoolSide;
 }
 
@@ -72,28 +72,31 @@ export class Ledger {
   }
 
   /** The spool's append; every record of this gateway goes through here, or through `appendBatch`. */
-  append(record: LogRecord, onDurable: (outcome: Outcome) => void): void {
+  append(record: NewRecord, onDurable: (outcome: Outcome) => void): void {
     this.#offer(record);
+    // the record itself is not held until then
+    const { kind } = record;
     this.#spool.append(record, (outcome) => {
-      this.#settle(record, outcome.ok);
+      this.#settle(kind, outcome.ok);
       onDurable(outcome);
     });
   }
 
   /** All of them or none, with one answer. */
-  appendBatch(records: readonly LogRecord[], onDurable: (outcome: Outcome) => void): void {
+  appendBatch(records: readonly NewRecord[], onDurable: (outcome: Outcome) => void): void {
     for (const record of records) this.#offer(record);
+    const kinds = records.map(({ kind }) => kind);
     this.#spool.appendBatch(records, (outcome) => {
-      for (const record of records) this.#settle(record, outcome.ok);
+      for (const kind of kinds) this.#settle(kind, outcome.ok);
       onDurable(outcome);
     });
   }
 
-  #offer({ kind }: LogRecord): void {
+  #offer({ kind }: NewRecord): void {
     if (kind === 'reading' || kind === 'refusal') this.#offered++;
   }
 
-  #settle({ kind }: LogRecord, durable: boolean): void {
+  #settle(kind: RecordKind, durable: boolean): void {
     const counts = kind === 'reading' || kind === 'refusal';
     if (!durable) {
       if (counts) this.#failed++;

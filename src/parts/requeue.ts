@@ -17,7 +17,7 @@
  * refused (`store-refused`) is not a payload: `millrace recompute` writes rows again.
  */
 import { done, fail, messageOf, type Outcome, succeed } from '../errors.ts';
-import type { LogReader, LogRecord } from '../log.ts';
+import type { LogReader, NewRecord } from '../log.ts';
 import { decodeReading, type Inspection, type Message, type Reading } from '../reading.ts';
 import type { Stream } from '../stream.ts';
 import type { Telemetry } from '../telemetry.ts';
@@ -31,7 +31,7 @@ export interface RequeueNeeds {
   readonly streams: Readonly<Record<string, Stream>>;
   inspect(message: Message): Inspection;
   /** As in accept.ts: durable, in the order of the calls, means what `ack` says. */
-  append(record: LogRecord, onDurable: (outcome: Outcome) => void): void;
+  append(record: NewRecord, onDurable: (outcome: Outcome) => void): void;
   /** The stamp of what is appended. */
   received(): number;
   /** Called with the number of readings before they are appended. */
@@ -176,7 +176,7 @@ class Group {
 }
 
 /** Resolves when all are durable, or with the first failure; then some of them may be. */
-function appendAll({ append }: RequeueNeeds, records: readonly LogRecord[]): Promise<Outcome> {
+function appendAll({ append }: RequeueNeeds, records: readonly NewRecord[]): Promise<Outcome> {
   return new Promise((resolve) => {
     let first: Outcome = done;
     if (records.length === 0) resolve(done);

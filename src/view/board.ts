@@ -3,7 +3,7 @@
  *
  * Called by the pipeline for every accepted reading and every refusal, on the thread that acknowledges devices: so one
  * map look-up and a few assignments a reading, and no allocation once a device is known. It keeps the last reading's
- * `tags` and `values` as they are: callers must not change them afterwards.
+ * `tags` as they are: callers must not change them afterwards.
  * Nothing here is a promise: the exact numbers are in the rows. Memory: at most `maxDevices` entries of about 1 KiB;
  * the readings of further devices are counted, not listed.
  */

@@ -36,8 +36,6 @@ export interface DeviceView {
   readonly lastRefusal: { readonly code: RefusalCode; readonly reason: string; readonly receivedMs: number } | null;
 }
 
-const NO_VALUES: Readonly<Record<string, number>> = Object.freeze({});
-
 export class Device {
   readonly stream: string;
   readonly key: string;
@@ -45,7 +43,8 @@ export class Device {
   /** What a search looks into. */
   haystack: string;
   tags: Readonly<Record<string, string>>;
-  values: Readonly<Record<string, number>> = NO_VALUES;
+  /** Our own copy: a reading that is kept until the next one comes would be one more for the garbage collector to move. */
+  readonly #values = new LastValues();
   timeMs = 0;
   receivedMs = 0;
   readings = 0;
@@ -80,7 +79,7 @@ export class Device {
     }
     this.readings++;
     this.tags = reading.tags;
-    this.values = reading.values;
+    this.#values.set(reading.values);
     this.timeMs = reading.timeMs;
     this.receivedMs = receivedMs;
     this.changed = true;
@@ -134,7 +133,7 @@ export class Device {
       stream: this.stream,
       key: this.key,
       tags: this.tags,
-      values: this.values,
+      values: this.#values.copy(),
       series: seriesName(this.tags),
       timeMs: seen ? this.timeMs : null,
       receivedMs: seen ? this.receivedMs : null,
@@ -148,6 +147,27 @@ export class Device {
       refusals: this.refusals,
       lastRefusal: this.lastRefusal,
     };
+  }
+}
+
+class LastValues {
+  #values: Record<string, number> = {};
+  #count = 0;
+
+  set(values: Readonly<Record<string, number>>): void {
+    let count = 0;
+    for (const name in values) {
+      if (!Object.hasOwn(this.#values, name)) count = Number.NaN;
+      this.#values[name] = values[name]!;
+      count++;
+    }
+    if (count === this.#count) return;
+    this.#values = { ...values };
+    this.#count = Object.keys(values).length;
+  }
+
+  copy(): Readonly<Record<string, number>> {
+    return { ...this.#values };
   }
 }
 

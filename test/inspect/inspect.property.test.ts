@@ -125,7 +125,8 @@ describe('Inspection, whatever is sent', () => {
           }
           for (const reading of inspection.readings) {
             accepted++;
-            const { key, payload: text, ...rest } = reading;
+            const { key, payload: text, tagsText, ...rest } = reading;
+            if (tagsText !== undefined) assert.deepEqual(JSON.parse(tagsText), reading.tags);
             const encoded = encodeReading(reading);
             assert.deepEqual(decodeReading(encoded), JSON.parse(JSON.stringify(rest)));
             assert.deepEqual(JSON.parse(encoded).payload, JSON.parse(text!));

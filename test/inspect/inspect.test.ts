@@ -47,6 +47,7 @@ describe('Inspecting a message', () => {
       key: 'd1',
       timeMs: NOW - 5,
       tags: { device: 'd1', site: 'berlin' },
+      tagsText: '{"device":"d1","site":"berlin"}',
       values: { temperature: 21.5, humidity: 0 },
       sequence: 3,
       identity: undefined,

@@ -233,7 +233,7 @@ describe('requeue', () => {
           stream: 'timed',
           topic: 'timed/d1',
           client: '',
-          payload: was.value,
+          payload: Buffer.from(was.value),
         },
         clock.nowMs(),
       ),

@@ -61,6 +61,22 @@ describe('the board', () => {
     assert.equal(device.restarts, 0);
   });
 
+  it('shows the values of the last reading, and no metric that only an earlier one had', () => {
+    const board = new Board(streams);
+    const shown = (values: Record<string, number>) => {
+      board.accepted(reading('d1', { values }), T);
+      return only(board).values;
+    };
+    const first = shown({ a: 1, b: 2 });
+    assert.deepEqual(first, { a: 1, b: 2 });
+    assert.deepEqual(shown({ a: 3, b: 4 }), { a: 3, b: 4 });
+    assert.deepEqual(first, { a: 1, b: 2 }, 'what was shown stays as it was');
+    assert.deepEqual(shown({ b: 5 }), { b: 5 });
+    assert.deepEqual(shown({ c: 6 }), { c: 6 });
+    assert.deepEqual(shown({ b: 7, c: 8, a: 9 }), { b: 7, c: 8, a: 9 });
+    assert.deepEqual(shown({}), {});
+  });
+
   it('takes a sequence that begins anew for a restart, not for a gap', () => {
     const board = new Board(streams);
     for (const sequence of [5_000, 5_001, 0, 1, 2]) board.accepted(reading('d1', { sequence }), T);
