@@ -3,7 +3,8 @@
  * flight each, flat out or at a fixed total rate. Payloads are small climate readings with a counter for each device.
  *
  * What is measured: time from publish to PUBACK. At a fixed rate it counts from the moment the message was due, so a
- * server that stalls is charged for every message that had to wait, not only for those in flight.
+ * server that stalls is charged for every message that had to wait, not only for those in flight. With a warm-up the figures
+ * begin after it, when every connection is open: a thousand clients that connect at once are a measurement of their own.
  * What is remembered: which counters of which device were acknowledged, outside of the server, so that it can be killed
  * at any instant and asked afterwards what it kept. With `reconnect`, connections come back and unacknowledged messages
  * are sent again, same counter and time; without it the run ends when the last connection is gone.
@@ -25,6 +26,8 @@ export interface LoadOptions {
   /** Stop sending after this time, or after so many messages; 0 = no such end. */
   readonly durationMs: number;
   readonly messages: number;
+  /** Sends for at least so long before the figures and the duration begin. */
+  readonly warmupMs: number;
   /** `{device}` is filled in. */
   readonly topic: string;
   readonly devicesPerConnection: number;
@@ -43,6 +46,7 @@ export const DEFAULT_LOAD: LoadOptions = {
   rate: 0,
   durationMs: 10_000,
   messages: 0,
+  warmupMs: 0,
   topic: 'sensors/load/{device}/environment',
   devicesPerConnection: 10,
   clientPrefix: 'load-',
@@ -56,6 +60,8 @@ export interface LoadResult {
   readonly acknowledged: number;
   readonly unacknowledged: number;
   readonly resent: number;
+  /** What the figures below are of: those acknowledged after the warm-up. */
+  readonly measured: number;
   readonly seconds: number;
   readonly acknowledgedPerSecond: number;
   readonly latencyMs: { readonly p50: number; readonly p99: number; readonly p999: number; readonly max: number };
@@ -95,17 +101,27 @@ const KEEPALIVE_S = 60;
 const PING_EVERY_MS = 20_000;
 const CONNECT_TIMEOUT_MS = 10_000;
 
-export function runLoad(options: LoadOptions, signal?: AbortSignal): Promise<LoadResult> {
-  return new LoadRun(options, signal).run();
+/** `measuring` is called when the figures begin. */
+export function runLoad(
+  options: LoadOptions,
+  signal?: AbortSignal,
+  measuring: () => void = () => {},
+): Promise<LoadResult> {
+  return new LoadRun(options, signal, measuring).run();
 }
 
 class LoadRun {
   readonly options: LoadOptions;
-  readonly latency = new LatencyHistogram();
+  latency = new LatencyHistogram();
+  readonly #measuring: () => void;
   readonly #signal: AbortSignal | undefined;
   readonly #connections: LoadConnection[];
   readonly #unflushed = new Set<LoadConnection>();
   #startMs = 0;
+  /** When the figures began. */
+  #measuredFromMs = 0;
+  #warm = false;
+  #acknowledged = 0;
   #issued = 0;
   #resent = 0;
   #broken = 0;
@@ -113,8 +129,9 @@ class LoadRun {
   #sending = true;
   #lastAcknowledgedMs = 0;
 
-  constructor(options: LoadOptions, signal: AbortSignal | undefined) {
+  constructor(options: LoadOptions, signal: AbortSignal | undefined, measuring: () => void) {
     this.options = options;
+    this.#measuring = measuring;
     this.#signal = signal;
     this.#connections = Array.from({ length: options.connections }, (_, i) => new LoadConnection(this, i));
   }
@@ -126,15 +143,16 @@ class LoadRun {
     for (const connection of this.#connections) connection.close();
     const devices = this.#connections.flatMap((connection) => connection.devices);
     const acknowledged = devices.reduce((sum, device) => sum + device.acknowledged.size, 0);
-    const seconds = Math.max(1, this.#lastAcknowledgedMs - this.#startMs) / 1_000;
+    const seconds = Math.max(1, this.#lastAcknowledgedMs - this.#measuredFromMs) / 1_000;
     const quantile = (q: number) => this.latency.quantileMs(q);
     return {
       sent: this.#issued,
       acknowledged,
       unacknowledged: this.#issued - acknowledged,
       resent: this.#resent,
+      measured: this.#acknowledged,
       seconds: Math.round(seconds * 1_000) / 1_000,
-      acknowledgedPerSecond: Math.round(acknowledged / seconds),
+      acknowledgedPerSecond: Math.round(this.#acknowledged / seconds),
       latencyMs: { p50: quantile(0.5), p99: quantile(0.99), p999: quantile(0.999), max: this.latency.maxMs },
       broken: this.#broken,
       ended,
@@ -166,6 +184,7 @@ class LoadRun {
     const nowMs = performance.now();
     this.#lastAcknowledgedMs = nowMs;
     this.latency.add(nowMs - flying.dueMs);
+    this.#acknowledged++;
     flying.device.acknowledged.add(flying.seq);
   }
 
@@ -180,8 +199,22 @@ class LoadRun {
   /** How many messages a fixed rate asks for by then; a run asks for none after its end. */
   #due(nowMs: number): number {
     const { rate, durationMs } = this.options;
-    const elapsedMs = nowMs - this.#startMs;
-    return Math.floor(((durationMs > 0 ? Math.min(durationMs, elapsedMs) : elapsedMs) * rate) / 1_000);
+    const endMs = durationMs > 0 && this.#warm ? this.#measuredFromMs + durationMs : Number.POSITIVE_INFINITY;
+    return Math.floor(((Math.min(nowMs, endMs) - this.#startMs) * rate) / 1_000);
+  }
+
+  /** Without a warm-up the figures begin with the first connection. */
+  #warmUp(nowMs: number): void {
+    const { warmupMs } = this.options;
+    if (warmupMs > 0 && nowMs - this.#startMs < warmupMs) return;
+    if (warmupMs > 0 && !this.#connections.every((connection) => connection.isOpen)) return;
+    this.#warm = true;
+    this.#measuredFromMs = warmupMs > 0 ? nowMs : this.#startMs;
+    if (warmupMs > 0) {
+      this.latency = new LatencyHistogram();
+      this.#acknowledged = 0;
+    }
+    this.#measuring();
   }
 
   #maySend(due: number): boolean {
@@ -217,7 +250,8 @@ class LoadRun {
       }
       if (this.#sending) {
         if (rate > 0) this.pump();
-        const overMs = durationMs > 0 ? nowMs - this.#startMs - durationMs : -1;
+        if (!this.#warm) this.#warmUp(nowMs);
+        const overMs = durationMs > 0 && this.#warm ? nowMs - this.#measuredFromMs - durationMs : -1;
         // What was due by the end is still sent, as long as that does not take for ever.
         const timeIsUp = overMs >= 0 && (rate === 0 || this.#issued >= this.#due(nowMs) || overMs > drainMs);
         const enough = messages > 0 && this.#issued >= messages;
@@ -267,6 +301,10 @@ class LoadConnection {
 
   get hasRoom(): boolean {
     return this.#open && this.#freeIds.length > 0;
+  }
+
+  get isOpen(): boolean {
+    return this.#open;
   }
 
   /** Nothing can come any more: all acknowledged, or gone. */

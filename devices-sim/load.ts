@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /**
- * The load generator's command line. Prints one JSON object: counts, throughput, latencies. With `--ledger` it writes,
+ * The load generator's command line. Prints one JSON object: counts, throughput, latencies; with `--warmup` another one
+ * before it, `{"event":"measuring"}`, at the moment when the figures begin. With `--ledger` it writes,
  * when the run ends for whatever reason, one line for each device: how many messages were sent (counters from 0) and
  * which were acknowledged, as ranges: {"device":"load-1-1","topic":"…","sent":1204,"acknowledged":"0-1200,1203"}.
  * Exit 0: everything sent was acknowledged; 1: not; 2: the command line is wrong.
@@ -34,6 +35,7 @@ interface Flags {
   rate: number;
   duration: number;
   messages: number;
+  warmup: number;
   topic: string;
   devicesPerConnection: number;
   client: string;
@@ -52,6 +54,7 @@ const program = new Command('devices-load')
   .option('--rate <rate>', 'of all connections together; 0 = flat out', rateArgument, DEFAULT_LOAD.rate)
   .option('--duration <time>', 'stop sending after this time; 0s = never', durationArgument, DEFAULT_LOAD.durationMs)
   .option('--messages <n>', 'stop sending after so many; 0 = no limit', integerArgument, DEFAULT_LOAD.messages)
+  .option('--warmup <time>', 'send for so long before the figures begin', durationArgument, DEFAULT_LOAD.warmupMs)
   .option('--topic <template>', 'with {device}', DEFAULT_LOAD.topic)
   .option('--devices-per-connection <n>', 'topics of each', integerArgument, DEFAULT_LOAD.devicesPerConnection)
   .option('--client <prefix>', 'client ids and devices start with this', DEFAULT_LOAD.clientPrefix)
@@ -74,6 +77,7 @@ const options: LoadOptions = {
   rate: flags.rate,
   durationMs: flags.duration,
   messages: flags.messages,
+  warmupMs: flags.warmup,
   topic: flags.topic,
   devicesPerConnection: flags.devicesPerConnection,
   clientPrefix: flags.client,
@@ -85,7 +89,9 @@ const options: LoadOptions = {
 
 const stop = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort());
-const { devices, ...result } = await runLoad(options, stop.signal);
+const { devices, ...result } = await runLoad(options, stop.signal, () => {
+  if (options.warmupMs > 0) console.log(JSON.stringify({ event: 'measuring' }));
+});
 if (flags.ledger !== undefined) {
   const lines = devices.map(({ device, topic, sent, acknowledged }) =>
     JSON.stringify({ device, topic, sent, acknowledged: acknowledged.ranges() }),

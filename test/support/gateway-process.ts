@@ -122,12 +122,20 @@ export async function runMillrace(
 export function startSimulator(
   program: 'main' | 'load',
   args: readonly string[],
-): { child: ChildProcess; ended: Promise<{ code: number | null; summary: Record<string, number> }> } {
+): {
+  child: ChildProcess;
+  /** The first line that it prints is complete. */
+  started: Promise<void>;
+  ended: Promise<{ code: number | null; summary: Record<string, number> }>;
+} {
   const file = fileURLToPath(new URL(`../../dist/devices-sim/${program}.js`, import.meta.url));
   const child = spawn(process.execPath, [file, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
   let text = '';
-  child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
-    text += chunk;
+  const started = new Promise<void>((resolve) => {
+    child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
+      text += chunk;
+      if (chunk.includes('\n')) resolve();
+    });
   });
   const ended = new Promise<{ code: number | null; summary: Record<string, number> }>((resolve) => {
     child.once('close', (code) => {
@@ -135,5 +143,5 @@ export function startSimulator(
       resolve({ code, summary: last.startsWith('{') ? JSON.parse(last) : {} });
     });
   });
-  return { child, ended };
+  return { child, started, ended };
 }
