@@ -16,16 +16,19 @@ import { type InfluxServer, type KafkaServer, startInflux, startKafka } from '..
 import { systemClock } from '../../src/clock.ts';
 import { decodeReading, decodeRefusal } from '../../src/reading.ts';
 import { withAdmin } from '../journal/kafka-fixture.ts';
-import { type GatewayProcess, runMillrace, startGateway } from '../support/gateway-process.ts';
+import { type GatewayProcess, runMillrace, startGateway, startSimulator } from '../support/gateway-process.ts';
 import { RawClient } from '../support/mqtt-raw.ts';
 import { needInflux, needKafka, needTime } from '../support/servers.ts';
 import { until } from '../support/until.ts';
 import { acknowledged, books, drained, KafkaSide, kafkaYaml, type Load, startLoad } from './kafka-gateway.ts';
-import { type Comparison, Ledger } from './ledger.ts';
+import { type Comparison, Ledger, payloadOf } from './ledger.ts';
 
 const OUTAGE_S = Number(process.env.MILLRACE_KAFKA_OUTAGE ?? 5);
 const RATE = 2_000;
 const DEADLINE_MS = 60_000;
+/** Readings that wait when Kafka comes back, and what a live one must not wait for them. */
+const PILED = 150_000;
+const STARVED_MS = 2_000;
 
 describe('A gateway whose Kafka', function () {
   this.timeout(240_000 + OUTAGE_S * 2_000);
@@ -132,6 +135,44 @@ describe('A gateway whose Kafka', function () {
       DEADLINE_MS,
       'well',
     );
+  });
+
+  it('comes back to a spool full of what piled up acknowledges live readings all along while that drains', async function () {
+    needTime(this);
+    const running = await start(`spool: { history: 64MiB }\n`, false);
+    await server.kill();
+    const piling = startSimulator('load', [
+      ...['--url', `mqtt://127.0.0.1:${running.mqttPort}`, '--connections', '20', '--in-flight', '50'],
+      ...['--messages', String(PILED), '--duration', '0s', '--client', 'piled-', '--ledger', join(folder, 'piled')],
+    ]);
+    assert.equal((await piling.ended).code, 0);
+    ledger.read(join(folder, 'piled'));
+    load = await startLoad(running, { folder, name: 'live', rate: 500 });
+    assert.ok((await running.metric('millrace_spool_backlog_records')) >= PILED, 'all of it waits');
+    await server.restart();
+    const probe = await RawClient.connected(running.mqttPort, { clientId: 'probe' });
+    const waits: number[] = [];
+    for (;;) {
+      const backlog = await running.metric('millrace_spool_backlog_records');
+      if (backlog < PILED / 10) break;
+      const seq = waits.length;
+      const sentMs = performance.now();
+      const topic = 'sensors/kill/probe/environment';
+      probe.publish(topic, payloadOf(systemClock.nowMs(), seq), 1, seq + 1);
+      await probe.until('puback', seq + 1);
+      waits.push(performance.now() - sentMs);
+      ledger.add('probe', seq, true);
+      // over before the next look at the backlog, which is taken once a second
+      await sleep(50);
+    }
+    probe.end();
+    const slowestMs = Math.max(...waits);
+    assert.ok(waits.length >= 10, `${waits.length} live readings while it drained`);
+    assert.ok(slowestMs < STARVED_MS, `one waited ${slowestMs} ms`);
+    const { sent, acknowledged: known } = await endLoad();
+    assert.equal(known, sent);
+    await drained(running);
+    await inKafka(PILED);
   });
 
   it('hangs longer than a request may take is forwarded to again, nothing lost, nothing out of order', async function () {

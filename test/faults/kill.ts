@@ -58,6 +58,8 @@ export interface KillReport extends Comparison {
   readonly roundsWithLoss: number;
   /** Acknowledged by each round's gateway before the strike, the smallest. */
   readonly leastAcknowledged: number;
+  /** Acknowledged a second until the strike, the slowest round's. */
+  readonly leastPerSecond: number;
 }
 
 export async function killRounds(options: KillOptions): Promise<KillReport> {
@@ -68,6 +70,7 @@ export async function killRounds(options: KillOptions): Promise<KillReport> {
   const start = () => startGateway({ folder, yaml: STREAM, preload: [DIE_AT_ACK, ...(preload ? [preload] : [])] });
   let freshPassed = 0;
   let leastAcknowledged = Number.POSITIVE_INFINITY;
+  let leastPerSecond = Number.POSITIVE_INFINITY;
   let gateway = await start();
   let load: ReturnType<typeof startSimulator> | null = null;
   try {
@@ -89,6 +92,7 @@ export async function killRounds(options: KillOptions): Promise<KillReport> {
       assert.notEqual(gateway.child.signalCode ?? gateway.child.exitCode, null, 'the gateway is gone');
       const { summary } = await load.ended;
       leastAcknowledged = Math.min(leastAcknowledged, summary.acknowledged ?? 0);
+      leastPerSecond = Math.min(leastPerSecond, summary.acknowledgedPerSecond ?? 0);
       ledger.read(file);
       gateway = await start();
       if (await passes(gateway, `fresh${round}`, ledger)) freshPassed++;
@@ -106,7 +110,7 @@ export async function killRounds(options: KillOptions): Promise<KillReport> {
     const lossy = [...ledger.acknowledged.keys()].filter((device) => stored.lost(ledger, device).length > 0);
     // r3-…, probe3
     const roundsWithLoss = new Set(lossy.map((device) => /\d+/.exec(device)![0])).size;
-    return { ...stored.compare(ledger), rounds, roundsWithLoss, freshPassed, leastAcknowledged };
+    return { ...stored.compare(ledger), rounds, roundsWithLoss, freshPassed, leastAcknowledged, leastPerSecond };
   } finally {
     await gateway.end('SIGKILL');
     load?.child.kill('SIGKILL');

@@ -246,12 +246,19 @@ describe('the limit', () => {
     const none = await harness.connected({ keepalive: 0 });
     const long = await harness.connected({ keepalive: 600 });
     const alive = await harness.connected({ keepalive: 1 });
-    const pings = setInterval(() => alive.send({ cmd: 'pingreq' }), 300);
+    const busy = await harness.connected({ keepalive: 1 });
+    let sent = 0;
+    const signs = setInterval(() => {
+      alive.send({ cmd: 'pingreq' });
+      // a publish is a sign of life like any packet
+      busy.publish('a', 'x', 1, ++sent);
+    }, 300);
     const startMs = performance.now();
     await Promise.all([none.untilClosed(), long.untilClosed()]);
-    clearInterval(pings);
+    clearInterval(signs);
     assert.ok(performance.now() - startMs > 1_000);
     assert.equal(alive.closed, false);
+    assert.equal(busy.closed, false);
     assert.equal(await harness.limitReached('keepalive'), 2);
   });
 
