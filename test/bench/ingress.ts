@@ -3,30 +3,18 @@
  * its spool, and one that forwards to a real Kafka meanwhile, until the last message is there. The load comes from a process
  * of its own (85 bytes of JSON with three metrics, QoS 1); CPU is that of the measured process alone, from /proc.
  *
- *   eval "$(npm run --silent stack -- env)" && npm run bench -- ingress [--seconds 6] [--rounds 3]
+ *   eval "$(npm run --silent stack -- env)" && npm run bench -- ingress [--seconds 6] [--rounds 3] [--peers]
+ *
+ * `--peers` brings Mosquitto with Telegraf behind it to the same work (peers/mosquitto-telegraf.ts).
  *
  * Rounds are interleaved, so that a noisy machine hits all alike; the median of each figure counts.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
-import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { Kafka, logLevel } from 'kafkajs';
-import { startGateway, startSimulator } from '../support/gateway-process.ts';
+import { startSimulator } from '../support/gateway-process.ts';
+import { NOBODY, startAedes, startMillrace, type Target } from './ingress/target.ts';
+import { startMosquittoTelegraf } from './peers/mosquitto-telegraf.ts';
 import { cpuSeconds, peakMiB } from './rollup/process.ts';
-
-interface Target {
-  readonly port: number;
-  readonly pid: number;
-  /** Messages that are in Kafka; null: it is not where they go. */
-  stored(): Promise<number | null>;
-  close(): Promise<void>;
-}
 
 interface Case {
   readonly name: string;
@@ -50,31 +38,26 @@ const CASES: readonly Case[] = [
   { name: '100 x 20 flat out', connections: 100, inFlight: 20, rate: 0 },
   { name: '1,000 x 1 at 10,000/s', connections: 1_000, inFlight: 1, rate: 10_000 },
 ];
-const STREAM = `streams:
-  environment:
-    topic: sensors/{site}/{device}/environment
-    time: ts
-    sequence: seq
-    metrics: [temperature, humidity, pressure]
-`;
-const PARTITIONS = 12;
-/** Kafka is away: what is measured is the gateway up to its spool. */
-const NOBODY = '127.0.0.1:1';
 /** For what was sent to arrive in Kafka. */
-const ARRIVAL_MS = 60_000;
+const ARRIVAL_MS = 180_000;
 /** Connects everybody, fills caches, and lets the compiler do its work. */
 const WARMUP_S = 3;
 
 export async function run(args: string[]): Promise<object> {
   const { values } = parseArgs({
     args,
-    options: { seconds: { type: 'string', default: '6' }, rounds: { type: 'string', default: '3' } },
+    options: {
+      seconds: { type: 'string', default: '6' },
+      rounds: { type: 'string', default: '3' },
+      peers: { type: 'boolean', default: false },
+    },
   });
   const brokers = process.env.MILLRACE_TEST_KAFKA;
   const targets: Record<string, () => Promise<Target>> = {
     aedes: startAedes,
-    spool: () => startMillrace(NOBODY, false),
-    ...(brokers ? { kafka: () => startMillrace(brokers, true) } : undefined),
+    spool: () => startMillrace(NOBODY),
+    ...(brokers ? { kafka: () => startMillrace(brokers) } : undefined),
+    ...(brokers && values.peers ? { 'mosquitto + telegraf': () => startMosquittoTelegraf(brokers) } : undefined),
   };
   const results: Record<string, object> = {};
   for (const one of CASES) {
@@ -110,7 +93,7 @@ async function measure(target: Target, one: Case, seconds: number): Promise<Figu
   const running = load(target, one, ['--warmup', `${WARMUP_S}s`, '--duration', `${seconds}s`]);
   await running.measuring;
   const storedBefore = await target.stored();
-  const cpuBefore = cpuSeconds(target.pid);
+  const cpuBefore = cpuOf(target);
   const startMs = performance.now();
   const { acknowledged, measured, latencyMs, ...summary } = await running.ended;
   if (storedBefore !== null) {
@@ -125,11 +108,11 @@ async function measure(target: Target, one: Case, seconds: number): Promise<Figu
   const handled = storedBefore === null ? measured : acknowledged - storedBefore;
   return {
     messagesPerSecond: handled / spentS,
-    cpuSecondsPerMillion: ((cpuSeconds(target.pid) - cpuBefore) * 1e6) / handled,
+    cpuSecondsPerMillion: ((cpuOf(target) - cpuBefore) * 1e6) / handled,
     p50Ms: latencyMs.p50,
     p99Ms: latencyMs.p99,
     p999Ms: latencyMs.p999,
-    peakMiB: peakMiB(target.pid),
+    peakMiB: sum(target.pids().map(peakMiB)),
   };
 }
 
@@ -151,50 +134,6 @@ function load({ port }: Target, { connections, inFlight, rate }: Case, more: str
   return { measuring: started, ended: finished() };
 }
 
-async function startAedes(): Promise<Target> {
-  const file = fileURLToPath(new URL('./ingress/bare-aedes.mjs', import.meta.url));
-  const child: ChildProcess = spawn(process.execPath, [file], { stdio: ['ignore', 'pipe', 'inherit'] });
-  const [line] = (await once(child.stdout!, 'data')) as [Buffer];
-  return {
-    port: Number(line.toString()),
-    pid: child.pid!,
-    stored: async () => null,
-    async close() {
-      child.kill('SIGKILL');
-      await once(child, 'exit');
-    },
-  };
-}
-
-/** A gateway without a rollup. */
-async function startMillrace(brokers: string, isThere: boolean): Promise<Target> {
-  const folder = mkdtempSync(join(tmpdir(), 'millrace-bench-'));
-  const prefix = `bench-${randomUUID().slice(0, 8)}`;
-  const kafka = `kafka: { brokers: ["${brokers}"], prefix: ${prefix}, partitions: ${PARTITIONS} }\n`;
-  const gateway = await startGateway({ folder, yaml: `${kafka}${STREAM}`, role: 'gateway' });
-  const client = new Kafka({ brokers: brokers.split(','), logLevel: logLevel.NOTHING });
-  const admin = client.admin();
-  if (isThere) await admin.connect();
-  return {
-    port: gateway.mqttPort,
-    pid: gateway.child.pid!,
-    async stored() {
-      if (!isThere) return null;
-      const offsets = await admin.fetchTopicOffsets(`${prefix}.readings`).catch(() => []);
-      return offsets.reduce((sum, { high }) => sum + Number(high), 0);
-    },
-    async close() {
-      await gateway.end('SIGTERM');
-      if (isThere) {
-        const ours = (await admin.listTopics()).filter((topic) => topic.startsWith(`${prefix}.`));
-        await admin.deleteTopics({ topics: ours });
-        await admin.disconnect();
-      }
-      rmSync(folder, { recursive: true, force: true });
-    },
-  };
-}
-
 function medianOf(rounds: readonly Figures[]): Figures {
   const middle = (key: keyof Figures) => {
     const values = rounds.map((figures) => figures[key]).sort((a, b) => a - b);
@@ -208,6 +147,14 @@ function medianOf(rounds: readonly Figures[]): Figures {
     p999Ms: middle('p999Ms'),
     peakMiB: middle('peakMiB'),
   };
+}
+
+function cpuOf(target: Target): number {
+  return sum(target.pids().map(cpuSeconds));
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, number) => total + number, 0);
 }
 
 function round(value: number): number {
