@@ -147,9 +147,14 @@ export class Telemetry {
     [0.5, 1, 2.5, 5, 10, 15, 20, 30, 60, 300, 3_600],
   );
   readonly windowsClosed = this.#counter('millrace_windows_closed_total', 'Windows closed.', ['window']);
-  readonly openSeries = this.#gauge('millrace_open_accumulators', 'Accumulators of open windows in memory.', [
+  readonly openAccumulators = this.#gauge('millrace_open_accumulators', 'Accumulators of open windows in memory.', [
     'partition',
   ]);
+  readonly openSeries = this.#gauge(
+    'millrace_open_series',
+    'Series (stream, tags, metric) with an open window; at rollup.max_series reading waits.',
+    ['partition'],
+  );
   readonly frontierSeconds = this.#gauge(
     'millrace_frontier_seconds',
     'Every window that ends at or before this time is closed and durable (epoch).',
@@ -161,7 +166,7 @@ export class Telemetry {
     'Records between the position of the second stage and the end of the panes topic.',
     ['partition'],
   );
-  readonly panesOpenSeries = this.#gauge(
+  readonly panesOpenAccumulators = this.#gauge(
     'millrace_panes_open_accumulators',
     'Accumulators of open windows of the second stage.',
     ['partition'],
@@ -181,6 +186,15 @@ export class Telemetry {
   ]);
   // store
   readonly rowsWritten = this.#counter('millrace_rows_written_total', 'Rows durable in the store.', ['window']);
+  readonly waitingRows = this.#gauge('millrace_waiting_rows', 'Rows of closed windows that are not durable yet.', [
+    'stage',
+    'partition',
+  ]);
+  readonly waitingRowsLimit = this.#gauge(
+    'millrace_waiting_rows_limit',
+    'Rows that may wait for the store before reading the log waits too.',
+    ['stage', 'partition'],
+  );
   readonly storeFailures = this.#counter('millrace_store_failures_total', 'Writes to the store that failed, by code.', [
     'code',
   ]);

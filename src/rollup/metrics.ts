@@ -1,6 +1,7 @@
 /** The engines' counts as telemetry: engines count from zero at every assignment, the process's counters only grow. */
 import type { Telemetry } from '../telemetry.ts';
 import type { Engine, EngineStats } from './engine.ts';
+import { MAX_WAITING_ROWS } from './partition.ts';
 import type { Stage } from './window.ts';
 
 /** What this needs of a partition. */
@@ -8,6 +9,7 @@ interface Observed {
   readonly engine: Pick<Engine, 'stats' | 'beginning' | 'position'>;
   readonly endOffset: number;
   readonly committedFrontierMs: number;
+  readonly waitingRows: number;
 }
 
 export class RollupMetrics {
@@ -27,18 +29,21 @@ export class RollupMetrics {
     if (this.#stage !== 'second') return telemetry;
     const {
       panesLagRecords: lagRecords,
-      panesOpenSeries: openSeries,
+      panesOpenAccumulators: openAccumulators,
       panesFrontierSeconds: frontierSeconds,
     } = telemetry;
-    return { lagRecords, openSeries, frontierSeconds };
+    return { lagRecords, openAccumulators, frontierSeconds };
   }
 
   /** Gauges of partitions that are not ours any more disappear: their new owner shows them. */
   assigned(partitions: ReadonlySet<number>): void {
-    const { lagRecords, openSeries, frontierSeconds } = this.#gauges;
+    const { lagRecords, openAccumulators, frontierSeconds } = this.#gauges;
+    const { openSeries, waitingRows, waitingRowsLimit } = this.#telemetry;
     for (const partition of this.#seen.keys()) {
       if (partitions.has(partition)) continue;
-      for (const gauge of [lagRecords, openSeries, frontierSeconds]) gauge.remove({ partition });
+      for (const gauge of [lagRecords, openAccumulators, frontierSeconds]) gauge.remove({ partition });
+      for (const gauge of [waitingRows, waitingRowsLimit]) gauge.remove({ stage: this.#stage, partition });
+      if (this.#stage !== 'second') openSeries.remove({ partition });
       this.#seen.delete(partition);
     }
   }
@@ -107,9 +112,12 @@ export class RollupMetrics {
       const fields = { partition, unreadable: stats.unreadable, unknownStream: stats.unknownStream };
       telemetry.limited('warn', 'rollup-skipped', fields, 'the log holds records that no configured stream explains');
     }
-    const { lagRecords, openSeries, frontierSeconds } = this.#gauges;
+    const { lagRecords, openAccumulators, frontierSeconds } = this.#gauges;
     lagRecords.set({ partition }, Math.max(0, observed.endOffset - stats.position));
-    openSeries.set({ partition }, stats.openAccumulators);
+    openAccumulators.set({ partition }, stats.openAccumulators);
+    if (this.#stage !== 'second') telemetry.openSeries.set({ partition }, stats.openSeries);
+    telemetry.waitingRows.set({ stage: this.#stage, partition }, observed.waitingRows);
+    telemetry.waitingRowsLimit.set({ stage: this.#stage, partition }, MAX_WAITING_ROWS);
     if (Number.isFinite(observed.committedFrontierMs)) {
       frontierSeconds.set({ partition }, observed.committedFrontierMs / 1_000);
     }

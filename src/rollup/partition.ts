@@ -23,6 +23,8 @@ import type { Taken } from './engine.ts';
 
 /** Rows or late readings of one partition at which reading waits for a flush. */
 export const MAX_PENDING_ROWS = 20_000;
+/** What a flush has under way, and what gathers meanwhile. One record that closes a window of many series may exceed it. */
+export const MAX_WAITING_ROWS = 2 * MAX_PENDING_ROWS;
 export const MAX_PENDING_LATE = 5_000;
 /** How often a partition without room for new series looks for room. */
 const ROOM_POLL_MS = 500;
@@ -93,6 +95,8 @@ export class PartitionRollup<E extends PartitionEngine> {
   #endOffset: number;
   #expected: number;
   #waiting: Waiting | null = null;
+  /** Rows and panes that a flush has taken and that are not durable yet. */
+  #flushingRows = 0;
 
   constructor(engine: E, options: PartitionOptions, endOffset: number) {
     this.engine = engine;
@@ -128,6 +132,11 @@ export class PartitionRollup<E extends PartitionEngine> {
     const { engine } = this;
     if (this.isVoid) return false;
     return engine.pendingRows > 0 || engine.pendingLate > 0 || engine.position !== this.#committedPosition;
+  }
+
+  /** Rows, and panes of the first of two stages, that are closed and not durable yet. */
+  get waitingRows(): number {
+    return this.engine.pendingRows + this.#flushingRows;
   }
 
   get isFlushing(): boolean {
@@ -177,6 +186,7 @@ export class PartitionRollup<E extends PartitionEngine> {
     if (!this.isDirty) return;
     this.#flushing = this.#flushOnce().finally(() => {
       this.#flushing = null;
+      this.#flushingRows = 0;
     });
     await this.#flushing;
   }
@@ -185,6 +195,7 @@ export class PartitionRollup<E extends PartitionEngine> {
     const options = this.#options;
     const { position, frontierMs } = this.engine;
     const { rows, panes, late, checkpoint } = this.engine.take();
+    this.#flushingRows = rows.length + panes.length;
     if (rows.length > 0) {
       const written = await this.persist('store', (signal) => options.store.write(rows, signal));
       if (written === null) return;

@@ -61,12 +61,12 @@ export class Meter {
       here: runsHere(stage.name, status.role),
       ratePerSecond: round(this.#rate(stage.rate, before)),
       rateOf: stage.rateOf,
-      latencyMs: stage.latency === FRONTIER ? this.#behind() : this.#latency(stage.latency),
+      latencyMs: this.#latency(stage.latency),
       latencyOf: stage.latencyOf,
-      queue: this.#queue(stage.name, status),
+      queue: runsHere(stage.name, status.role) ? this.#queue(stage.name, status) : null,
       counters: stage.counters
         .filter((counter) => !(counter.kafkaOnly && status.log === 'spool'))
-        .map((counter) => this.#counter(counter, before)),
+        .map((counter) => this.#counter(counter, before, status)),
     }));
   }
 
@@ -124,7 +124,7 @@ export class Meter {
     return Math.max(0, grew) / ((last.atMs - before.atMs) / 1_000);
   }
 
-  #counter(shown: CounterShown, before: Shot | undefined): StageCounter {
+  #counter(shown: CounterShown, before: Shot | undefined, { limits }: PipelineStatus): StageCounter {
     const sum = this.#now().get(shown.metric) ?? NOTHING;
     return {
       name: shown.name,
@@ -132,23 +132,24 @@ export class Meter {
       value: sum.total,
       ratePerSecond: shown.kind === 'level' ? 0 : round(this.#rate([shown.metric], before)),
       kind: shown.kind,
+      limit: shown.limit ? limits[shown.limit] : null,
       by: Object.fromEntries(sum.by),
     };
   }
 
-  #latency(metric: string | null): { p50: number; p99: number } | null {
-    const now = metric === null ? null : this.#now().get(metric)?.buckets;
-    if (metric === null || !now) return null;
+  #latency(metric: string): { p50: number; p99: number } | null {
+    const now = this.#now().get(metric)?.buckets;
+    if (!now) return null;
     const before = this.#shots.length > 1 ? this.#shots[0]!.sums.get(metric)?.buckets : undefined;
     const bounds = [...now.keys()].sort((a, b) => a - b);
     const counts = bounds.map((bound) => now.get(bound)! - (before?.get(bound) ?? 0));
     const p50 = quantile(bounds, counts, 0.5);
     const p99 = quantile(bounds, counts, 0.99);
-    return p50 === null || p99 === null ? null : { p50: round(p50 * 1_000), p99: round(p99 * 1_000) };
+    return p50 === null || p99 === null ? null : { p50: milliseconds(p50), p99: milliseconds(p99) };
   }
 
-  /** How far the last final window lay behind the clock, over the last LATENCY_OVER_MS. */
-  #behind(): { p50: number; p99: number } | null {
+  /** How far the last final window lay behind the clock, half the time, over the last LATENCY_OVER_MS; null: none is. */
+  behindMs(): number | null {
     const delays: number[] = [];
     for (const shot of this.#shots) {
       const frontier = shot.sums.get(FRONTIER)?.min ?? Number.POSITIVE_INFINITY;
@@ -156,17 +157,17 @@ export class Meter {
     }
     if (delays.length === 0) return null;
     delays.sort((a, b) => a - b);
-    const at = (q: number) => Math.round(delays[Math.min(delays.length - 1, Math.floor(q * delays.length))]!);
-    return { p50: at(0.5), p99: at(0.99) };
+    return Math.round(delays[delays.length >> 1]!);
   }
 
   #queue(stage: StageName, status: PipelineStatus): Queue | null {
     switch (stage) {
       case 'ingress':
         return {
-          name: 'waiting to become durable',
+          name: 'not yet durable',
           depth: this.total('millrace_pending_bytes'),
           limit: status.limits.pendingBytes,
+          within: null,
           unit: 'bytes',
         };
       case 'journal':
@@ -174,14 +175,35 @@ export class Meter {
           name: 'spool on disk',
           depth: this.total('millrace_spool_bytes'),
           limit: this.total('millrace_spool_limit_bytes') || null,
+          within: null,
           unit: 'bytes',
         };
       case 'rollup':
-        return { name: 'not yet read', depth: this.total('millrace_lag_records'), limit: null, unit: 'records' };
-      default:
+        return {
+          name: 'not yet read',
+          depth: this.total('millrace_lag_records'),
+          limit: null,
+          within: status.log,
+          unit: 'records',
+        };
+      case 'store':
+        return {
+          name: 'rows to write',
+          depth: this.total('millrace_waiting_rows'),
+          limit: this.total('millrace_waiting_rows_limit') || null,
+          within: null,
+          unit: 'rows',
+        };
+      case 'inspect':
+        // A payload is inspected where it arrives, in one go.
         return null;
     }
   }
+}
+
+/** Three digits: an inspection takes microseconds, a read of the log may take minutes. */
+function milliseconds(seconds: number): number {
+  return Number((seconds * 1_000).toPrecision(3));
 }
 
 function round(value: number): number {

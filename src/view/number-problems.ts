@@ -138,7 +138,15 @@ export function backlogProblems({ stages, status, recent, spoolGrowth, lagGrowth
   for (const stage of stages) {
     const queue = stage.queue;
     const alreadyFull = status.parts.some((part) => part.kind === 'spool' && part.state !== 'ok');
-    if (!stage.here || !queue?.limit || queue.depth < NEARLY_FULL * queue.limit || alreadyFull) continue;
+    // What waits for the store comes in bursts, as windows end; when the store is slow, the rollup's lag says so.
+    if (
+      stage.name === 'store' ||
+      !stage.here ||
+      !queue?.limit ||
+      queue.depth < NEARLY_FULL * queue.limit ||
+      alreadyFull
+    )
+      continue;
     const room = stage.name === 'journal' ? roomFor(queue.limit - queue.depth, spoolGrowth) : '';
     problems.push({
       id: `queue ${stage.name}`,

@@ -33,6 +33,8 @@ export interface Overview {
   readonly nowMs: number;
   readonly ready: boolean;
   readonly verdict: Verdict;
+  /** How long ago the last final window ended; null: there is none. */
+  readonly finalBehindMs: number | null;
   readonly stages: readonly (StageStatus & { readonly verdict: Verdict })[];
   readonly parts: readonly PartStatus[];
   readonly problems: readonly Problem[];
@@ -116,6 +118,7 @@ export class Observer {
       nowMs,
       ready: readiness(status, nowMs).ok,
       verdict: verdictOf(problems),
+      finalBehindMs: this.#meter.behindMs(),
       stages: stages.map((stage) => ({ ...stage, verdict: stageVerdict(problems, stage.name) })),
       parts: status.parts,
       problems,

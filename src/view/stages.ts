@@ -15,8 +15,9 @@ export interface StageStatus {
   /** What the rate counts. */
   readonly rateOf: string;
   readonly latencyMs: { readonly p50: number; readonly p99: number } | null;
-  /** What the latency is of; null = it has none of its own. */
-  readonly latencyOf: string | null;
+  /** What the latency is of. */
+  readonly latencyOf: string;
+  /** Null: nothing waits at this stage, or it runs in another process. */
   readonly queue: Queue | null;
   readonly counters: readonly StageCounter[];
 }
@@ -24,9 +25,11 @@ export interface StageStatus {
 export interface Queue {
   readonly name: string;
   readonly depth: number;
-  /** Null: bounded by something else, or not at all here. */
+  /** Null: bounded by what it lies in. */
   readonly limit: number | null;
-  readonly unit: 'bytes' | 'records';
+  /** What it lies in, where that has the limit. */
+  readonly within: 'spool' | 'kafka' | null;
+  readonly unit: 'bytes' | 'records' | 'rows';
 }
 
 export interface StageCounter {
@@ -36,6 +39,8 @@ export interface StageCounter {
   readonly ratePerSecond: number;
   /** `flow`: goes on to the next stage; `exit`: its way ends here, with a reason; `failure`: tried again; `level`: goes up and down. */
   readonly kind: 'flow' | 'exit' | 'failure' | 'level';
+  /** Of a level that has one. */
+  readonly limit: number | null;
   readonly by: Readonly<Record<string, number>>;
 }
 
@@ -45,6 +50,7 @@ export interface CounterShown {
   readonly label: string;
   readonly kind: StageCounter['kind'];
   readonly kafkaOnly?: true;
+  readonly limit?: keyof PipelineStatus['limits'];
 }
 
 export interface StageShown {
@@ -52,8 +58,9 @@ export interface StageShown {
   readonly does: string;
   readonly rateOf: string;
   readonly rate: readonly string[];
-  readonly latency: string | null;
-  readonly latencyOf: string | null;
+  /** A histogram. */
+  readonly latency: string;
+  readonly latencyOf: string;
   readonly counters: readonly CounterShown[];
 }
 
@@ -64,7 +71,7 @@ export const SHOWN: readonly StageShown[] = [
     rateOf: 'publishes',
     rate: ['millrace_received_total'],
     latency: 'millrace_acknowledge_seconds',
-    latencyOf: 'publish to acknowledgement',
+    latencyOf: 'until acknowledged',
     counters: [
       { name: 'received', metric: 'millrace_received_total', label: 'received', kind: 'flow' },
       { name: 'acknowledged', metric: 'millrace_acknowledged_total', label: 'acknowledged', kind: 'flow' },
@@ -78,8 +85,8 @@ export const SHOWN: readonly StageShown[] = [
     does: 'Each payload is checked and enriched',
     rateOf: 'readings',
     rate: ['millrace_accepted_total'],
-    latency: null,
-    latencyOf: null,
+    latency: 'millrace_inspect_seconds',
+    latencyOf: 'one payload',
     counters: [
       { name: 'accepted', metric: 'millrace_accepted_total', label: 'accepted', kind: 'flow' },
       { name: 'dead_letters', metric: 'millrace_dead_letters_total', label: 'dead letters', kind: 'exit' },
@@ -91,7 +98,7 @@ export const SHOWN: readonly StageShown[] = [
     rateOf: 'records',
     rate: ['millrace_accepted_total', 'millrace_dead_letters_total'],
     latency: 'millrace_spool_commit_seconds',
-    latencyOf: 'write and sync to disk',
+    latencyOf: 'one write and sync',
     counters: [
       {
         name: 'forwarded',
@@ -116,14 +123,15 @@ export const SHOWN: readonly StageShown[] = [
     does: 'Readings are counted in windows',
     rateOf: 'readings',
     rate: ['millrace_counted_total'],
-    latency: FRONTIER,
-    latencyOf: 'now minus last final window',
+    latency: 'millrace_rollup_seconds',
+    latencyOf: 'received until read',
     counters: [
       { name: 'counted', metric: 'millrace_counted_total', label: 'counted', kind: 'flow' },
       { name: 'windows_closed', metric: 'millrace_windows_closed_total', label: 'windows closed', kind: 'flow' },
       { name: 'duplicates', metric: 'millrace_duplicates_total', label: 'duplicates', kind: 'exit' },
       { name: 'late', metric: 'millrace_late_total', label: 'late', kind: 'exit' },
       { name: 'accumulators', metric: 'millrace_open_accumulators', label: 'open windows', kind: 'level' },
+      { name: 'series', metric: 'millrace_open_series', label: 'open series', kind: 'level', limit: 'series' },
     ],
   },
   {

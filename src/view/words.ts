@@ -1,5 +1,6 @@
 /** Numbers as words in sentences. */
 import { formatBytes } from '../units.ts';
+import type { Queue } from './stages.ts';
 
 export function worst(by: Readonly<Record<string, number>>): string {
   const sorted = Object.entries(by).sort((a, b) => b[1] - a[1]);
@@ -16,8 +17,8 @@ export function percent(share: number): string {
   return value > 0 && value < 0.1 ? 'Less than 0.1 %' : `${value < 10 ? value.toFixed(1) : Math.round(value)} %`;
 }
 
-export function amount(value: number, unit: 'bytes' | 'records'): string {
-  return unit === 'bytes' ? formatBytes(value) : `${value} records`;
+export function amount(value: number, unit: Queue['unit']): string {
+  return unit === 'bytes' ? formatBytes(value) : `${value} ${unit}`;
 }
 
 export function count(n: number, one: string, many = `${one}s`): string {

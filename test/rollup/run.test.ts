@@ -5,7 +5,7 @@ import { done, fail, type Outcome, succeed } from '../../src/errors.ts';
 import type { StoredRecord } from '../../src/log.ts';
 import { decodeCheckpoint, MAX_STREAMS } from '../../src/rollup/checkpoint.ts';
 import { decodeLate } from '../../src/rollup/late.ts';
-import type { RefusedRow } from '../../src/rollup/partition.ts';
+import { MAX_WAITING_ROWS, type RefusedRow } from '../../src/rollup/partition.ts';
 import { type Rollup, type RollupOptions, startRollup } from '../../src/rollup/run.ts';
 import type { Row, RunningQuery } from '../../src/row.ts';
 import { silentTelemetry } from '../../src/telemetry.ts';
@@ -206,6 +206,22 @@ describe('the running rollup', () => {
     assert.equal(rollup.status()[0]!.waiting, null);
   });
 
+  it('says how many rows wait for the store against their limit, those that a write has under way too', async () => {
+    const bench = new Bench(records(6));
+    bench.onWrite = () => away;
+    rollup = await bench.start();
+    const waiting = () => bench.metric('millrace_waiting_rows');
+    await bench.log.deliver();
+    await until(async () => (await waiting()).endsWith(' 7'));
+    const limit = await bench.metric('millrace_waiting_rows_limit');
+    assert.equal(limit, `millrace_waiting_rows_limit{stage="only",partition="0"} ${MAX_WAITING_ROWS}`);
+    bench.onWrite = () => succeed({ refused: [] });
+    await until(async () => (await waiting()).endsWith(' 0'));
+    bench.log.loseGeneration();
+    await bench.log.assign([]);
+    assert.equal(await waiting(), '', 'of a partition that is another process’s now, nothing');
+  });
+
   it('gives up what it holds when the partition is taken away, commits none of it, and starts from the last commit', async () => {
     const bench = new Bench(records(6));
     bench.onWrite = () => away;
@@ -319,6 +335,7 @@ describe('the running rollup', () => {
     const delivery = bench.log.deliver(0);
     await until(() => rollup!.status()[0]!.waiting?.for === 'room for new series');
     assert.equal(rollup.status()[0]!.engine.position, 7);
+    await until(async () => (await bench.metric('millrace_open_series')).includes('{partition="0"} 7'));
     // What /readyz and the page say of the rollup.
     assert.equal(rollup.status()[0]!.waiting?.failure?.code, 'ROLLUP_FULL');
     await bench.log.deliver(1);

@@ -63,7 +63,13 @@ export class FakeFeed implements Feed {
     this.streams = {
       environment: stream('environment', 'sensors/{site}/{device}/environment', {
         metrics: Object.keys(METRICS),
-        windows: [makeWindow(10_000), makeWindow(60_000), makeWindow(900_000), makeWindow(3_600_000)],
+        windows: [
+          makeWindow(10_000),
+          makeWindow(60_000),
+          makeWindow(900_000),
+          makeWindow(3_600_000),
+          makeWindow(300_000, 60_000),
+        ],
         sequence: 'seq',
       }),
       clicks: stream('clicks', 'web/{app}/clicks', {
@@ -127,7 +133,12 @@ export class FakeFeed implements Feed {
     }
     telemetry.lagRecords.set({ partition: '0' }, Math.round(40 + 30 * Math.sin(nowMs / 7_000)));
     telemetry.pendingBytes.set(Math.round(20_000 + 12_000 * Math.sin(nowMs / 3_000)));
-    telemetry.openSeries.set({ partition: '0' }, this.#series.length * 12);
+    telemetry.openAccumulators.set({ partition: '0' }, this.#series.length * 12);
+    telemetry.openSeries.set({ partition: '0' }, this.#series.length * 3);
+    telemetry.waitingRows.set({ stage: 'only', partition: '0' }, Math.round(120 + 100 * Math.sin(nowMs / 4_000)));
+    telemetry.waitingRowsLimit.set({ stage: 'only', partition: '0' }, 40_000);
+    telemetry.inspectSeconds.observe(0.00002 + 0.00002 * unit(`inspect ${nowMs}`));
+    telemetry.rollupSeconds.observe(0.004 + 0.02 * unit(`rollup ${nowMs}`));
   }
 
   #publish(series: Series, timeMs: number): void {

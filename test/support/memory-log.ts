@@ -41,11 +41,11 @@ export class MemoryLog implements LogReader {
     };
   }
 
-  /** A new generation: all partitions, from their commits. */
-  async assign(): Promise<void> {
+  /** A new generation: all partitions, or these, from their commits. */
+  async assign(ours: readonly number[] = this.records.map((_, partition) => partition)): Promise<void> {
     this.loseGeneration();
     this.#signal = new AbortController();
-    const assignments = this.records.map((_, partition) => ({
+    const assignments = ours.map((partition) => ({
       partition,
       checkpoint: this.#checkpoints.get(partition) ?? null,
       ...this.#offsets(partition),

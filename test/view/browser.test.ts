@@ -55,7 +55,14 @@ describe('the live page in a browser', function () {
     ]);
     await expectText(page, '#stage-ingress .big', /^2\d\.\d$/);
     await expectText(page, '#stage-ingress .queue-depth', /KiB of 64\.0 MiB/);
-    await expectText(page, '#stage-ingress .facts', /half within\d/);
+    for (const name of ['ingress', 'inspect', 'journal', 'rollup', 'store']) {
+      await expectText(page, `#stage-${name} .facts`, /half within\d.*(µs|ms|s)99 % within\d.*(µs|ms|s)$/);
+    }
+    await expectText(page, '#stage-inspect .queue', /^Nothing waits here–$/);
+    await expectText(page, '#stage-journal .queue-depth', /MiB of 10\.0 GiB/);
+    await expectText(page, '#stage-rollup .queue-depth', /^\d+ in Kafka$/);
+    await expectText(page, '#stage-rollup .counters', /open series72 of 100K|open series81 of 100K/);
+    await expectText(page, '#stage-store .queue-depth', /^\d+ of 40,000$/);
     await expectText(page, '#chart-title', /^sensor-1$/);
     await page.locator('#chart canvas').waitFor();
     assert.ok((await accentPixels(page)) > 300, 'the mean is drawn');

@@ -54,7 +54,7 @@ describe('the meter', () => {
     const stages = meter.stages(status);
     assert.equal(value(stages, 'rollup', 'counted'), 7);
     assert.equal(value(stages, 'rollup', 'late'), 2);
-    assert.deepEqual(stage(stages, 'rollup').latencyMs, { p50: 20_000, p99: 20_000 });
+    assert.equal(meter.behindMs(), 20_000);
     assert.deepEqual(meter.totalsBy('millrace_counted_total'), { environment: 7 });
   });
 
@@ -92,11 +92,41 @@ describe('the meter', () => {
     telemetry.spoolLimitBytes.set(100);
     telemetry.lagRecords.set({ partition: '0' }, 7);
     telemetry.lagRecords.set({ partition: '1' }, 5);
+    telemetry.openSeries.set({ partition: '0' }, 24);
+    for (const partition of ['0', '1']) {
+      telemetry.waitingRows.set({ stage: 'only', partition }, 30);
+      telemetry.waitingRowsLimit.set({ stage: 'only', partition }, 40_000);
+    }
     const meter = new Meter();
     meter.take(await samplesOf(telemetry), 0, 0);
-    const stages = meter.stages(status);
-    const depths = stages.map(({ queue }) => (queue ? [queue.depth, queue.limit] : null));
-    assert.deepEqual(depths, [[10, 64 * 2 ** 20], null, [50, 100], [12, null], null]);
+    const depths = (role: 'all' | 'gateway') =>
+      meter.stages({ ...status, role }).map(({ queue }) => (queue ? [queue.depth, queue.limit ?? queue.within] : null));
+    assert.deepEqual(depths('all'), [[10, 64 * 2 ** 20], null, [50, 100], [12, 'kafka'], [60, 80_000]]);
+    assert.deepEqual(depths('gateway').slice(3), [null, null], 'they wait in another process');
+    const series = stage(meter.stages(status), 'rollup').counters.find(({ name }) => name === 'series');
+    assert.deepEqual([series?.value, series?.limit], [24, 100_000]);
+  });
+
+  it('has a latency for every stage, from its own histogram, in three digits', async () => {
+    const telemetry = silentTelemetry();
+    const meter = new Meter();
+    meter.take(await samplesOf(telemetry), 0, 0);
+    assert.deepEqual(
+      meter.stages(status).map(({ latencyMs }) => latencyMs),
+      [null, null, null, null, null],
+      'nothing was measured yet',
+    );
+    telemetry.acknowledgeSeconds.observe(0.004);
+    telemetry.inspectSeconds.observe(0.00002);
+    telemetry.spoolCommitSeconds.observe(0.002);
+    telemetry.rollupSeconds.observe(0.4);
+    telemetry.storeSeconds.observe(0.04);
+    meter.take(await samplesOf(telemetry), 1_000, 1_000);
+    // Half of the bucket that holds the one observation.
+    assert.deepEqual(
+      meter.stages(status).map(({ latencyMs }) => latencyMs?.p50),
+      [3.75, 0.0175, 1.75, 375, 37.5],
+    );
   });
 
   it('leaves Kafka’s counters out where the spool is the log', () => {

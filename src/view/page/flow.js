@@ -91,44 +91,47 @@ function updateStage(item, stage, alive) {
   setText(item.querySelector('.unit'), stage.rateOf ? `${stage.rateOf}/s` : '');
   drawSparkline(item.querySelector('svg'), histories.get(stage.name) ?? []);
   showFacts(item.querySelector('.facts'), stage);
-  showQueue(item.querySelector('.queue'), stage.queue);
+  showQueue(item.querySelector('.queue'), stage);
   showCounters(item.querySelector('.counters'), stage.counters);
 }
 
 function showFacts(list, { latencyMs, latencyOf }) {
   const facts = [
-    { key: 'of', term: latencyOf ? capital(latencyOf) : 'Done at once: no latency of its own', value: '' },
+    {
+      key: 'of',
+      term: capital(latencyOf),
+      value: '',
+      hint: 'Of the last minute, estimated from the histogram in /metrics',
+    },
+    { key: 'p50', term: 'half within', value: latencyMs ? latency(latencyMs.p50) : '–' },
+    { key: 'p99', term: '99 % within', value: latencyMs ? latency(latencyMs.p99) : '–' },
   ];
-  if (latencyOf) {
-    facts.push({ key: 'p50', term: 'half within', value: latencyMs ? latency(latencyMs.p50) : '–' });
-    facts.push({ key: 'p99', term: '99 % within', value: latencyMs ? latency(latencyMs.p99) : '–' });
-  }
   reconcile(list, facts, ({ key }) => key, createPair, updatePair);
 }
 
-function showQueue(element, queue) {
-  element.dataset.empty = String(!queue);
-  if (!queue) return;
-  const text = queue.unit === 'bytes' ? bytes : compact;
-  setText(element.querySelector('.queue-name'), capital(queue.name));
-  setText(
-    element.querySelector('.queue-depth'),
-    queue.limit ? `${text(queue.depth)} of ${text(queue.limit)}` : text(queue.depth),
-  );
+function showQueue(element, { queue, here }) {
+  const text = queue?.unit === 'bytes' ? bytes : compact;
+  setText(element.querySelector('.queue-name'), queue ? capital(queue.name) : here ? 'Nothing waits here' : 'Waiting');
+  setText(element.querySelector('.queue-depth'), queue ? depthOf(queue, text) : '–');
   const bar = element.querySelector('.queue-bar');
-  bar.hidden = !queue.limit;
-  if (!queue.limit) return;
+  bar.hidden = !queue?.limit;
+  if (!queue?.limit) return;
   const share = Math.min(1, queue.depth / queue.limit);
   bar.dataset.level = share >= 0.95 ? 'full' : share >= 0.8 ? 'high' : 'normal';
   bar.querySelector('.queue-fill').style.width = `${Math.max(share * 100, queue.depth > 0 ? 1 : 0)}%`;
 }
 
+function depthOf({ depth, limit, within }, text) {
+  if (limit) return `${text(depth)} of ${text(limit)}`;
+  return within ? `${text(depth)} in ${within === 'kafka' ? 'Kafka' : 'the spool'}` : text(depth);
+}
+
 function showCounters(list, counters) {
   const shown = counters.filter(({ kind, value }) => kind !== 'failure' || value > 0);
-  const items = shown.map(({ name, label, value, kind, by }) => ({
+  const items = shown.map(({ name, label, value, limit, kind, by }) => ({
     key: name,
     term: label,
-    value: compact(value),
+    value: limit ? `${compact(value)} of ${compact(limit)}` : compact(value),
     kind: value > 0 ? kind : 'none',
     hint: Object.keys(by).length > 1 || kind === 'exit' || kind === 'failure' ? breakdown(by) : '',
     exact: whole(value),

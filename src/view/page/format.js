@@ -31,7 +31,7 @@ export function latency(ms) {
   if (ms >= 60_000) return `${(ms / 60_000).toFixed(1)} min`;
   if (ms >= 1_000) return `${(ms / 1_000).toFixed(1)} s`;
   if (ms >= 10) return `${Math.round(ms)} ms`;
-  return `${ms.toFixed(1)} ms`;
+  return ms >= 0.1 ? `${ms.toFixed(1)} ms` : `${Math.ceil(ms * 1_000)} µs`;
 }
 
 /** How long something took or lasts, one unit. */

@@ -46,7 +46,7 @@ function headline({ verdict, problems, stages }) {
   return first && first.ratePerSecond > 0 ? 'All is well: readings are flowing' : 'All is well: waiting for readings';
 }
 
-function summary({ stages, board, role, ack }) {
+function summary({ stages, board, role, ack, finalBehindMs }) {
   const parts = [];
   const inspect = stages.find(({ name }) => name === 'inspect');
   const ingress = stages.find(({ name }) => name === 'ingress');
@@ -60,7 +60,7 @@ function summary({ stages, board, role, ack }) {
         `Acknowledged within ${latency(ingress.latencyMs.p99)} (99 of 100), when ${ack === 'kafka' ? 'Kafka has them' : 'they are on disk'}.`,
       );
   }
-  if (rollup.here && rollup.latencyMs) parts.push(`Windows are final up to ${latency(rollup.latencyMs.p50)} ago.`);
+  if (rollup.here && finalBehindMs !== null) parts.push(`Windows are final up to ${latency(finalBehindMs)} ago.`);
   return parts.join(' ');
 }
 
