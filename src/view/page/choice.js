@@ -6,8 +6,8 @@ export const RANGES = [
   [3_600_000, '1 h'],
   [21_600_000, '6 h'],
   [86_400_000, '24 h'],
-  [604_800_000, '7 days'],
-  [2_592_000_000, '30 days'],
+  [604_800_000, '7 d'],
+  [2_592_000_000, '30 d'],
 ];
 /** Short, so that a gateway that has just started fills it soon. */
 export const FIRST_RANGE_MS = 300_000;

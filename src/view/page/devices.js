@@ -276,7 +276,7 @@ function fillRow(row, device, nowMs) {
       ? shown.join('  ')
       : `${device.stream}${others.length > 0 ? ` · ${others.map(([, value]) => isolated(value)).join(' · ')}` : ''}`,
   );
-  setText(count, `${compact(device.readings)} readings`);
+  setText(count, `${compact(device.readings)} ${device.readings === 1 ? 'reading' : 'readings'}`);
   showFlags(flags, device);
 }
 

@@ -65,10 +65,17 @@ function factsOf(device, nowMs) {
       receivedMs === null ? 'never accepted' : ago(receivedMs, Math.max(nowMs, receivedMs)),
       silent ? 'warn' : '',
     ],
-    ['Readings', `${whole(readings)}${restarts > 0 ? `, ${whole(restarts)} restarts` : ''}`],
+    [
+      'Readings',
+      `${whole(readings)}${restarts > 0 ? `, ${whole(restarts)} ${restarts === 1 ? 'restart' : 'restarts'}` : ''}`,
+    ],
     [
       'Missing',
-      sequence === null ? 'no sequence' : missing === 0 ? 'none' : `${whole(missing)} in ${whole(gaps)} gaps`,
+      sequence === null
+        ? 'no sequence'
+        : missing === 0
+          ? 'none'
+          : `${whole(missing)} in ${whole(gaps)} ${gaps === 1 ? 'gap' : 'gaps'}`,
       missing > 0 ? 'warn' : '',
     ],
     [
