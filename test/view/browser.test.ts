@@ -1,47 +1,14 @@
 import assert from 'node:assert/strict';
-import type { Browser, Page } from 'playwright-core';
+import type { Page } from 'playwright-core';
 import { systemClock } from '../../src/clock.ts';
-import { silentTelemetry } from '../../src/telemetry.ts';
-import { startView, type View } from '../../src/view/server.ts';
-import { needChromium, photograph, startBrowser, type Visit, type VisitOptions, visit } from '../support/browser.ts';
+import { photograph } from '../support/browser.ts';
 import { FakeFeed } from '../support/fake-feed.ts';
+import { expectText, useLivePage } from '../support/live-page.ts';
 
 describe('the live page in a browser', function () {
   this.timeout(60_000);
-  const open: { view?: View; timer?: NodeJS.Timeout; visit?: Visit } = {};
-
-  let browser: Browser | undefined;
-
-  before(async function () {
-    needChromium(this);
-    browser = await startBrowser();
-  });
-
-  after(() => browser?.close());
-
-  afterEach(async () => {
-    clearInterval(open.timer);
-    await open.visit?.close();
-    await open.view?.close();
-    open.visit = undefined;
-    open.view = undefined;
-  });
-
-  async function serve(feed: FakeFeed, port = 0, token: string | null = null): Promise<string> {
-    const http = { host: '127.0.0.1', port, token };
-    const started = await startView({ http, feed, telemetry: silentTelemetry(), clock: systemClock });
-    assert.ok(started.ok);
-    open.view = started.value;
-    return started.value.address;
-  }
-
-  async function show(feed: FakeFeed, options: VisitOptions & { path?: string; token?: string } = {}): Promise<Visit> {
-    const address = await serve(feed, 0, options.token ?? null);
-    open.timer = setInterval(() => feed.step(), 200);
-    open.visit = await visit(browser!, `${address}/${options.path ?? ''}`, options);
-    await open.visit.page.locator('#connection[data-state="live"]').waitFor();
-    return open.visit;
-  }
+  const live = useLivePage();
+  const { show } = live;
 
   it('shows what flows, whether it is healthy, and a chart of windows that are closed and still open', async () => {
     const { page, complaints } = await show(new FakeFeed(systemClock, { devices: 24 }));
@@ -203,15 +170,14 @@ describe('the live page in a browser', function () {
     const feed = new FakeFeed(systemClock, { devices: 5 });
     const { page } = await show(feed);
     await expectText(page, '#verdict-title', /All is well/);
-    const port = Number(new URL(open.view!.address).port);
-    await open.view!.close();
+    const port = Number(new URL(live.view().address).port);
+    await live.view().close();
     await page.locator('#connection[data-state="lost"]').waitFor();
     await expectText(page, '#verdict-title', /No connection/);
     await photograph(page, 'page-lost', false);
     const again = new FakeFeed(systemClock, { devices: 7 });
-    clearInterval(open.timer);
-    open.timer = setInterval(() => again.step(), 200);
-    await serve(again, port);
+    live.flow(again);
+    await live.serve(again, port);
     await page.locator('#connection[data-state="live"]').waitFor();
     await expectText(page, '#verdict-title', /All is well/);
     await expectText(page, '#device-count', /^10 devices$/);
@@ -253,6 +219,20 @@ describe('the live page in a browser', function () {
     assert.ok(Number(await page.evaluate('document.documentElement.scrollWidth')) <= 360);
     await photograph(page, 'page-phone');
     assert.deepEqual(complaints, []);
+  });
+
+  it('has what belongs together in one line at 1200 px: the numbers of all stages, and the controls of the chart', async () => {
+    const { page } = await show(new FakeFeed(systemClock, { devices: 3 }), { width: 1_200, height: 860 });
+    await page.locator('#chart canvas').waitFor();
+    await expectText(page, '#stage-store .queue-depth', /of/);
+    const tops = async (selector: string): Promise<number[]> =>
+      page.evaluate(
+        `[...new Set(Array.from(document.querySelectorAll('${selector}'), (e) => Math.round(e.getBoundingClientRect().top)))]`,
+      );
+    for (const part of ['.stage-rate', '.facts', '.queue', '.counters']) {
+      assert.equal((await tops(`.stage ${part}`)).length, 1, part);
+    }
+    assert.equal((await tops('#chart-window .segment, #chart-range .segment')).length, 1);
   });
 
   it('says in words what is wrong and what to do', async () => {
@@ -326,18 +306,6 @@ describe('the live page in a browser', function () {
     assert.deepEqual(nameless, []);
   });
 });
-
-async function expectText(page: Page, selector: string, pattern: RegExp): Promise<void> {
-  const locator = page.locator(selector).first();
-  const deadline = performance.now() + 15_000;
-  let text = '';
-  while (performance.now() < deadline) {
-    text = (await locator.textContent({ timeout: 15_000 })) ?? '';
-    if (pattern.test(text)) return;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  assert.match(text, pattern, `${selector}: ${text}`);
-}
 
 /** Pixels of the chart in (about) the accent colour. */
 async function accentPixels(page: Page): Promise<number> {

@@ -11,6 +11,8 @@ export const RANGES = [
 ];
 /** Short, so that a gateway that has just started fills it soon. */
 export const FIRST_RANGE_MS = 300_000;
+/** Longer names the gateway does not take in a question; no device whose readings are accepted has one. */
+export const LONGEST_NAME = 1_000;
 const MOST_ROWS = 3_000;
 const FEWEST_ROWS = 4;
 const GOOD_ROWS = 60;
@@ -39,7 +41,7 @@ export function readAddress() {
   const search = new URLSearchParams(location.search);
   const stream = search.get('stream');
   const key = search.get('device');
-  if (!stream || key === null) return null;
+  if (!stream || key === null || key.length > LONGEST_NAME) return null;
   let tags;
   try {
     tags = JSON.parse(search.get('tags') ?? '');

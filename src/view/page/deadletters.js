@@ -1,6 +1,6 @@
 // Dead letters: when, from where, why; opened, the payload as it came; and sending one again.
 import { getJson, requeue } from './api.js';
-import { byId, make, plain, plainLines, reconcile, setText } from './dom.js';
+import { byId, make, plain, plainLines, reconcile, setText, WHOLE_NAME } from './dom.js';
 import { bytes, moment, whole } from './format.js';
 
 const FIRST = 10;
@@ -54,8 +54,12 @@ function createLetter(letter) {
       {},
       make('span', { class: 'letter-time' }),
       make('span', { class: 'flag warning' }, letter.code),
-      make('span', { class: 'letter-topic' }, plain(letter.topic) || '(no topic)'),
-      make('span', { class: 'letter-reason' }, plain(letter.reason, 300)),
+      make(
+        'span',
+        { class: 'letter-topic', title: plain(letter.topic, WHOLE_NAME) },
+        plain(letter.topic) || '(no topic)',
+      ),
+      make('span', { class: 'letter-reason', title: plain(letter.reason, WHOLE_NAME) }, plain(letter.reason, 300)),
     ),
     body,
   );
@@ -87,11 +91,11 @@ async function open(letter, body) {
     return;
   }
   const facts = [
-    ['Reason', plain(whole.reason, 1_000)],
+    ['Reason', plain(whole.reason, WHOLE_NAME)],
     ['Field', plain(whole.field) || 'the whole payload'],
-    ['Topic', plain(whole.topic, 1_000) || '(no topic)'],
+    ['Topic', plain(whole.topic, WHOLE_NAME) || '(no topic)'],
     ['Stream', whole.stream || 'none: no stream has this topic'],
-    ['Client', plain(whole.client, 300) || 'unknown'],
+    ['Client', plain(whole.client, WHOLE_NAME) || 'unknown'],
     ['Id', whole.id],
   ];
   const result = make('p', { class: 'letter-result', role: 'status' });

@@ -1,7 +1,7 @@
 // The list of devices: search, and as many rows as fit on the screen, however many devices there are. The list is asked
 // for in pages as it is scrolled; the page in sight is asked for again every few seconds, and live changes are merged in.
 import { getJson } from './api.js';
-import { byId, isolated, make, plain, setText } from './dom.js';
+import { byId, isolated, make, plain, setText, WHOLE_NAME } from './dom.js';
 import { ago, compact, duration, measure, whole } from './format.js';
 
 const PAGE = 100;
@@ -89,6 +89,7 @@ export function startDevices({ chosen }) {
       const index = from + i;
       element.hidden = index >= to;
       if (!element.hidden) fill(element, index);
+      else for (const name of ['id', 'aria-posinset']) element.removeAttribute(name);
     }
     const found = search.value.trim() !== '' || streamField.value !== '';
     setText(
@@ -259,8 +260,8 @@ function fillRow(row, device, nowMs) {
   setText(name, plain(device.key));
   const others = Object.entries(device.tags).filter(([, value]) => value !== device.key);
   row.title = [
-    plain(device.key, 300),
-    ...others.map(([tag, value]) => `${tag}: ${plain(value)}`),
+    plain(device.key, WHOLE_NAME),
+    ...others.map(([tag, value]) => `${tag}: ${plain(value, WHOLE_NAME)}`),
     device.lastRefusal ? `last refusal: ${plain(device.lastRefusal.reason, 300)}` : '',
   ]
     .filter(Boolean)

@@ -28,6 +28,9 @@ const HIDDEN = /[\p{Cc}\p{Zl}\p{Zp}\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u
 const LINES = /[\n\t]/;
 const PILED_MARKS = /(\p{M}{3})\p{M}+/gu;
 
+/** For `plain` where a person asks for the whole of it: longer than any name that MQTT or HTTP can carry in a topic. */
+export const WHOLE_NAME = 70_000;
+
 /** Text that a device made up, for one line: not endless, and with nothing in it that hides, reorders or overflows. */
 export function plain(text, most = 120) {
   const cut = text.length > most ? `${text.slice(0, most).replace(/[\ud800-\udbff]$/, '')}…` : text;

@@ -3,9 +3,9 @@
 import { address, getRows } from './api.js';
 import { createChart } from './chart.js';
 import { legendItems } from './chart-style.js';
-import { FIRST_RANGE_MS, fits, RANGES, rangeName, readAddress, settle, writeAddress } from './choice.js';
+import { FIRST_RANGE_MS, fits, LONGEST_NAME, RANGES, rangeName, readAddress, settle, writeAddress } from './choice.js';
 import { options, segments } from './controls.js';
-import { byId, isolated, plain, setText } from './dom.js';
+import { byId, isolated, plain, setText, WHOLE_NAME } from './dom.js';
 import { startFacts } from './facts.js';
 import { seriesName } from './format.js';
 import { fillReadout, fillTable } from './numbers.js';
@@ -72,7 +72,7 @@ export function startExplore({ watch }) {
     facts.choose(choice);
     showTitle('');
     showControls();
-    watch({ stream: choice.stream, window: choice.window, series: seriesName(choice.tags), metric: choice.metric });
+    watch(choice.key.length > LONGEST_NAME ? {} : parameters());
     load();
   }
 
@@ -149,12 +149,21 @@ export function startExplore({ watch }) {
   }
 
   function showTitle(series) {
-    setText(byId('chart-title'), plain(choice.key));
     const what = choice.metric === '' ? 'events' : choice.metric;
-    setText(
+    showName(byId('chart-title'), plain(choice.key, WHOLE_NAME));
+    showName(
       byId('chart-sub'),
       `${what} on ${choice.stream}, windows of ${windowName(choice.window)}${series ? ` · ${tagsOf(series)}` : ''}`,
     );
+  }
+
+  /** Two lines of it; the whole where it is pointed at or, where it does not fit, reached by the keyboard. */
+  function showName(element, text) {
+    if (element.title === text) return;
+    setText(element, text);
+    element.title = text;
+    if (element.scrollHeight > element.clientHeight + 1) element.tabIndex = 0;
+    else element.removeAttribute('tabindex');
   }
 
   function showControls() {
@@ -300,7 +309,7 @@ function startOf(finals, fromMs, everyMs) {
 function tagsOf(series) {
   return series
     .split(/(?<!\\),/)
-    .map((tag) => isolated(tag))
+    .map((tag) => isolated(tag.replace(/\\([\\,=])/g, '$1'), WHOLE_NAME))
     .join(', ');
 }
 

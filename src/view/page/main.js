@@ -2,7 +2,7 @@
 import { getJson } from './api.js';
 import { loadDeadLetters, showReasons, startDeadLetters } from './deadletters.js';
 import { startDevices } from './devices.js';
-import { byId, plain, setText } from './dom.js';
+import { byId, plain, setText, WHOLE_NAME } from './dom.js';
 import { startExplore } from './explore.js';
 import { prepareFlow, seedHistory, showFlow } from './flow.js';
 import { startLive } from './live.js';
@@ -81,6 +81,7 @@ function showStatus(next) {
   showFlow(next, alive);
   const gateway = plain(next.gateway, 60);
   setText(byId('gateway'), gateway);
+  byId('gateway').title = plain(next.gateway, WHOLE_NAME);
   document.title = `${next.verdict === 'healthy' ? '' : '● '}${gateway} – Millrace`;
   const store = next.store === 'influx' ? 'InfluxDB' : 'the embedded store';
   const log = next.log === 'kafka' ? 'Kafka' : 'the spool';
