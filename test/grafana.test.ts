@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
 import { dashboards, render, sampleDashboards } from '../compose/grafana/generate.ts';
+import { panelsOf } from './support/grafana.ts';
 
 const folder = fileURLToPath(new URL('../compose/grafana/', import.meta.url));
 const all = {
@@ -22,7 +23,7 @@ describe('The Grafana dashboards', () => {
         datasources: { uid: string; name: string }[];
       };
       const uids = new Set([...sources.datasources.map((source) => source.uid), `\${source}`]);
-      const panels = (board.panels ?? []) as { title?: string; description?: string; datasource?: { uid?: string } }[];
+      const panels = panelsOf(board);
       assert.ok(panels.length > 3);
       for (const panel of panels) {
         assert.ok(panel.title && panel.description, `${panel.title} has a description`);

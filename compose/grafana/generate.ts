@@ -3,7 +3,9 @@
  * provisioned; a test fails when the committed copy is stale, and runs every query against a real InfluxDB.
  *
  * Rows are read by InfluxQL, one source per window size: InfluxDB 2.7's Flux can return a row twice while an older one
- * of its series is still in the cache, InfluxQL does not. The window is chosen by choosing the source (`$source`).
+ * of its series is still in the cache, InfluxQL does not. The window is chosen by choosing the source (`$source`); with several,
+ * the row of panels repeats, because the same reading is in a row of every window size. Streams, sites and devices may be several
+ * too: Grafana puts them into the regular expressions. Open windows are read from the one live source, by `$window`.
  * Means over several rows are sum(sum) / sum(count): the exact mean of the readings, not a mean of means.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -14,6 +16,7 @@ import {
   DashboardBuilder,
   DatasourceVariableBuilder,
   QueryVariableBuilder,
+  RowBuilder,
   VariableRefresh,
 } from '@grafana/grafana-foundation-sdk/dashboard';
 import { DataqueryBuilder as PrometheusQuery } from '@grafana/grafana-foundation-sdk/prometheus';
@@ -25,8 +28,11 @@ const ROWS = { type: 'influxdb', uid: `\${source}` };
 const LIVE = { type: 'influxdb', uid: 'millrace-live' };
 const PROMETHEUS = { type: 'prometheus', uid: 'millrace-prometheus' };
 
-/** What the panels of one dashboard filter by; every variable may be "all". */
+const STREAM = 'FROM /^$stream$/';
+/** What the panels of one dashboard filter by. */
 const SERIES = `"metric" =~ /^$metric$/ AND "site" =~ /^$site$/ AND "device" =~ /^$device$/ AND $timeFilter`;
+const LIVE_STREAM = `FROM /^\${stream}_live$/`;
+const LIVE_SERIES = `"window" =~ /^$window$/ AND ${SERIES}`;
 
 class InfluxQl implements Builder<Dataquery> {
   readonly #model: object;
@@ -48,33 +54,58 @@ class InfluxQl implements Builder<Dataquery> {
 
 function sourceVariable() {
   return new DatasourceVariableBuilder('source')
-    .label('Window')
+    .label('Closed windows')
     .type('influxdb')
     .regex('/^Millrace (10s|1m|15m|1h|5m_1m)$/')
-    .current({ text: 'Millrace 10s', value: 'millrace-10s' });
+    .multi(true)
+    .includeAll(true)
+    .current({ text: ['Millrace 10s'], value: ['millrace-10s'] });
 }
 
-function queryVariable(name: string, label: string, query: string, all: boolean) {
-  const variable = new QueryVariableBuilder(name)
+function queryVariable(name: string, label: string, query: string, source = ROWS) {
+  return new QueryVariableBuilder(name)
     .label(label)
     .query(query)
-    .datasource(ROWS)
+    .datasource(source)
     .refresh(VariableRefresh.OnTimeRangeChanged);
-  return all ? variable.includeAll(true).allValue('.*').current({ text: 'All', value: '$__all' }) : variable;
+}
+
+/** Several, or all at once: as one short expression, however many devices there are. */
+function severalVariable(name: string, label: string, query: string, source = ROWS) {
+  return queryVariable(name, label, query, source)
+    .multi(true)
+    .includeAll(true)
+    .allValue('.*')
+    .current({ text: ['All'], value: ['$__all'] });
+}
+
+function windowVariable() {
+  const query = 'SHOW TAG VALUES FROM /_live$/ WITH KEY = "window"';
+  return severalVariable('window', 'Open windows', query, LIVE);
 }
 
 const VARIABLES = [
   sourceVariable(),
-  queryVariable('stream', 'Stream', 'SHOW MEASUREMENTS', false),
-  queryVariable('metric', 'Metric', 'SHOW TAG VALUES FROM "$stream" WITH KEY = "metric"', false),
-  queryVariable('site', 'Site', 'SHOW TAG VALUES FROM "$stream" WITH KEY = "site"', true),
-  queryVariable(
-    'device',
-    'Device',
-    'SHOW TAG VALUES FROM "$stream" WITH KEY = "device" WHERE "site" =~ /^$site$/',
-    true,
-  ),
+  windowVariable(),
+  // What a model says of a stream is a measurement beside it. All streams: their names, so that these stay out.
+  queryVariable('stream', 'Stream', 'SHOW MEASUREMENTS').regex('/^(?!.*_scores$).*$/').multi(true).includeAll(true),
+  queryVariable('metric', 'Metric', `SHOW TAG VALUES ${STREAM} WITH KEY = "metric"`),
+  severalVariable('site', 'Site', `SHOW TAG VALUES ${STREAM} WITH KEY = "site"`),
+  severalVariable('device', 'Device', `SHOW TAG VALUES ${STREAM} WITH KEY = "device" WHERE "site" =~ /^$site$/`),
 ];
+
+/** What follows is read from one source, once for each that is chosen. */
+function closedRow() {
+  return new RowBuilder('Closed windows: $source').repeat('source');
+}
+
+function openRow() {
+  return new RowBuilder('Now: what the open windows hold so far, provisional');
+}
+
+function liveSeries(title: string, query: string, alias: string, description: string) {
+  return series(title, query, alias, description).datasource(LIVE);
+}
 
 function dashboard(uid: string, title: string, description: string): DashboardBuilder {
   return new DashboardBuilder(title)
@@ -110,62 +141,76 @@ function stat(title: string, query: string, description: string) {
 function fleet(): Dashboard {
   return dashboard('fleet', 'Millrace: fleet overview', 'Every device of a stream at once.')
     .variables(VARIABLES)
+    .withRow(openRow())
     .withPanel(
-      stat(
-        'Devices reporting',
-        `SELECT count("n") FROM (SELECT sum("count") AS "n" FROM "$stream" WHERE ${SERIES} GROUP BY "device")`,
-        'Devices with at least one closed window in the time range.',
+      liveSeries(
+        'Mean of the fleet, open windows',
+        `SELECT sum("sum") / sum("count") AS "mean" ${LIVE_STREAM} WHERE ${LIVE_SERIES} GROUP BY time($__interval), "window" fill(none)`,
+        '$m $tag_window',
+        'By the start of the window, until its final row is in the panels below.',
       ),
     )
     .withPanel(
-      stat('Readings', `SELECT sum("count") FROM "$stream" WHERE ${SERIES}`, 'Readings counted in closed windows.'),
+      liveSeries(
+        'Readings, open windows',
+        `SELECT sum("count") AS "readings" ${LIVE_STREAM} WHERE ${LIVE_SERIES} GROUP BY time($__interval), "window", "site" fill(none)`,
+        '$m $tag_window $tag_site',
+        'What has come so far: a site that goes silent shows before its window closes.',
+      ),
     )
+    .withRow(closedRow())
+    .withPanel(
+      stat(
+        'Devices reporting',
+        `SELECT count("n") FROM (SELECT sum("count") AS "n" ${STREAM} WHERE ${SERIES} GROUP BY "device")`,
+        'Devices with at least one closed window in the time range.',
+      ),
+    )
+    .withPanel(stat('Readings', `SELECT sum("count") ${STREAM} WHERE ${SERIES}`, 'Readings counted in closed windows.'))
     .withPanel(
       stat(
         'Missing',
-        `SELECT sum("missing") FROM "$stream" WHERE ${SERIES}`,
+        `SELECT sum("missing") ${STREAM} WHERE ${SERIES}`,
         'Sequence numbers that did not arrive.',
       ).noValue('0'),
     )
     .withPanel(
-      stat(
-        'Duplicates',
-        `SELECT sum("duplicates") FROM "$stream" WHERE ${SERIES}`,
-        'Redelivered, counted once.',
-      ).noValue('0'),
+      stat('Duplicates', `SELECT sum("duplicates") ${STREAM} WHERE ${SERIES}`, 'Redelivered, counted once.').noValue(
+        '0',
+      ),
     )
     .withPanel(
       series(
         'Mean of the fleet',
-        `SELECT sum("sum") / sum("count") AS "mean" FROM "$stream" WHERE ${SERIES} GROUP BY time($__interval) fill(none)`,
-        'mean',
+        `SELECT sum("sum") / sum("count") AS "mean" ${STREAM} WHERE ${SERIES} GROUP BY time($__interval) fill(none)`,
+        '$m',
         'The exact mean of the readings: sum of sums over sum of counts.',
       ),
     )
     .withPanel(
       series(
         'Range of the fleet',
-        `SELECT min("min") AS "min", max("max") AS "max" FROM "$stream" WHERE ${SERIES} GROUP BY time($__interval) fill(none)`,
-        '$col',
+        `SELECT min("min") AS "min", max("max") AS "max" ${STREAM} WHERE ${SERIES} GROUP BY time($__interval) fill(none)`,
+        '$m $col',
         'Smallest and largest reading of any device.',
       ),
     )
     .withPanel(
       series(
         'Mean by site',
-        `SELECT sum("sum") / sum("count") AS "mean" FROM "$stream" WHERE ${SERIES} GROUP BY time($__interval), "site" fill(none)`,
-        '$tag_site',
+        `SELECT sum("sum") / sum("count") AS "mean" ${STREAM} WHERE ${SERIES} GROUP BY time($__interval), "site" fill(none)`,
+        '$m $tag_site',
         'One line per site.',
       ),
     )
     .withPanel(
       new TablePanel()
         .title('Devices, last closed window')
-        .description('The newest closed window of each device.')
+        .description('The newest closed window of each device, and how many readings its mean is of.')
         .datasource(ROWS)
         .withTarget(
           new InfluxQl(
-            `SELECT last("mean") AS "mean", "min", "max", "count", "missing" FROM "$stream" WHERE ${SERIES} GROUP BY "site", "device"`,
+            `SELECT last("mean") AS "mean", "min", "max", "count", "missing" ${STREAM} WHERE ${SERIES} GROUP BY "site", "device"`,
             { table: true },
           ),
         )
@@ -178,11 +223,29 @@ function fleet(): Dashboard {
 function device(): Dashboard {
   return dashboard('device', 'Millrace: one device', 'The rows of one device, and what its open window holds so far.')
     .variables(VARIABLES)
+    .withRow(openRow())
+    .withPanel(
+      liveSeries(
+        'Running value of the open windows',
+        `SELECT "mean" ${LIVE_STREAM} WHERE ${LIVE_SERIES} GROUP BY "device", "window"`,
+        '$m $tag_device $tag_window',
+        'Provisional: what the open windows hold so far. Final values are in the panels below.',
+      ),
+    )
+    .withPanel(
+      liveSeries(
+        'Readings in the open windows',
+        `SELECT "count" ${LIVE_STREAM} WHERE ${LIVE_SERIES} GROUP BY "device", "window"`,
+        '$m $tag_device $tag_window',
+        'Provisional: how many readings that value is of.',
+      ),
+    )
+    .withRow(closedRow())
     .withPanel(
       series(
         'Mean, with the range of each window',
-        `SELECT "mean", "min", "max" FROM "$stream" WHERE ${SERIES} GROUP BY "device"`,
-        '$tag_device $col',
+        `SELECT "mean", "min", "max" ${STREAM} WHERE ${SERIES} GROUP BY "device"`,
+        '$m $tag_device $col',
         'One point per closed window: final values.',
       )
         .span(24)
@@ -194,32 +257,24 @@ function device(): Dashboard {
     .withPanel(
       series(
         'Percentiles',
-        `SELECT "p50", "p95", "p99" FROM "$stream" WHERE ${SERIES} GROUP BY "device"`,
-        '$tag_device $col',
+        `SELECT "p50", "p95", "p99" ${STREAM} WHERE ${SERIES} GROUP BY "device"`,
+        '$m $tag_device $col',
         'Within 0.78 % of the true value.',
       ),
     )
     .withPanel(
       series(
-        'Running value of the open windows',
-        `SELECT "mean" FROM "\${stream}_live" WHERE ${SERIES} GROUP BY "device", "window"`,
-        '$tag_device $tag_window',
-        'Provisional: what the open windows hold so far. Final values are in the other panels.',
-      ).datasource(LIVE),
-    )
-    .withPanel(
-      series(
-        'Readings per window',
-        `SELECT "count", "missing", "duplicates" FROM "$stream" WHERE ${SERIES} GROUP BY "device"`,
-        '$tag_device $col',
-        'What each window was computed from.',
+        'Readings per window, and how many were expected',
+        `SELECT "count" AS "arrived", "count" + "missing" AS "expected", "duplicates" ${STREAM} WHERE ${SERIES} GROUP BY "device"`,
+        '$m $tag_device $col',
+        'What each window was computed from. Expected: those that arrived, and the sequence numbers between them that did not; without a sequence number the two are one.',
       ),
     )
     .withPanel(
       series(
         'Spread',
-        `SELECT "stddev" FROM "$stream" WHERE ${SERIES} GROUP BY "device"`,
-        '$tag_device',
+        `SELECT "stddev" ${STREAM} WHERE ${SERIES} GROUP BY "device"`,
+        '$m $tag_device',
         'Population standard deviation within the window.',
       ),
     )
@@ -233,45 +288,7 @@ function quality(): Dashboard {
     'How complete the rows are, and what was late, repeated or repaired.',
   )
     .variables(VARIABLES)
-    .withPanel(
-      series(
-        'Completeness',
-        `SELECT sum("count") / (sum("count") + sum("missing")) AS "share" FROM "$stream" WHERE ${SERIES} GROUP BY time($__interval) fill(none)`,
-        'share',
-        'Readings that arrived, of those that the sequence numbers say were sent.',
-      )
-        .unit('percentunit')
-        .max(1),
-    )
-    .withPanel(
-      series(
-        'Missing by device',
-        `SELECT sum("missing") AS "missing" FROM "$stream" WHERE ${SERIES} GROUP BY time($__interval), "device" fill(none)`,
-        '$tag_device',
-        'Gaps in the sequence numbers.',
-      ),
-    )
-    .withPanel(
-      series(
-        'Duplicates by device',
-        `SELECT sum("duplicates") AS "duplicates" FROM "$stream" WHERE ${SERIES} GROUP BY time($__interval), "device" fill(none)`,
-        '$tag_device',
-        'Redelivered readings, counted once.',
-      ),
-    )
-    .withPanel(
-      new TablePanel()
-        .title('Repaired rows')
-        .description('Rows written again because late readings fell into them.')
-        .datasource(ROWS)
-        .withTarget(
-          new InfluxQl(`SELECT "rev", "count" FROM "$stream" WHERE "rev" > 0 AND ${SERIES} GROUP BY "device"`, {
-            table: true,
-          }),
-        )
-        .span(12)
-        .height(8),
-    )
+    .withRow(new RowBuilder('On the way in'))
     .withPanel(
       metric(
         'Late readings',
@@ -287,6 +304,104 @@ function quality(): Dashboard {
         '{{reason}}',
         'Refused payloads per second, by reason.',
       ),
+    )
+    .withPanel(
+      metric(
+        'Clock skew, the worst device',
+        'millrace_largest_skew_seconds',
+        '{{instance}}',
+        'How far the most wrong clock is off, of devices whose readings are accepted. The live page lists them, the worst first.',
+      ).unit('s'),
+    )
+    .withPanel(
+      metric(
+        'Devices with a wrong clock, with gaps, silent or refused',
+        'sum by (state) (millrace_devices{state!="seen"})',
+        '{{state}}',
+        'Of the devices seen since the start of each gateway.',
+      ),
+    )
+    .withPanel(
+      metric(
+        'Delay of readings',
+        'histogram_quantile(0.99, sum by (le, instance) (rate(millrace_event_delay_seconds_bucket[5m])))',
+        '{{instance}} p99',
+        'From a reading’s own time to its arrival: clocks that are behind, and devices that send later.',
+      )
+        .unit('s')
+        .span(24),
+    )
+    .withRow(closedRow())
+    .withPanel(
+      series(
+        'Completeness',
+        `SELECT sum("count") / (sum("count") + sum("missing")) AS "share" ${STREAM} WHERE ${SERIES} GROUP BY time($__interval) fill(none)`,
+        '$m',
+        'Readings that arrived, of those that the sequence numbers say were sent.',
+      )
+        .unit('percentunit')
+        .max(1),
+    )
+    .withPanel(
+      series(
+        'Missing by device',
+        `SELECT sum("missing") AS "missing" ${STREAM} WHERE ${SERIES} GROUP BY time($__interval), "device" fill(none)`,
+        '$m $tag_device',
+        'Gaps in the sequence numbers.',
+      ),
+    )
+    .withPanel(
+      series(
+        'Duplicates by device',
+        `SELECT sum("duplicates") AS "duplicates" ${STREAM} WHERE ${SERIES} GROUP BY time($__interval), "device" fill(none)`,
+        '$m $tag_device',
+        'Redelivered readings, counted once.',
+      ),
+    )
+    .withPanel(
+      new TablePanel()
+        .title('Windows that lack readings')
+        .description(
+          'What the mean of a window is of: how many arrived, of how many that the sequence numbers say were sent.',
+        )
+        .datasource(ROWS)
+        .withTarget(
+          new InfluxQl(
+            `SELECT "count" AS "arrived", "count" + "missing" AS "expected", "mean" ${STREAM} WHERE "missing" > 0 AND ${SERIES} GROUP BY "site", "device"`,
+            { table: true },
+          ),
+        )
+        .span(12)
+        .height(8),
+    )
+    .withPanel(
+      new TablePanel()
+        .title('Readings in a window: the fewest and the most')
+        .description(
+          'By device, also without sequence numbers: a device that sends 60 a minute and once sent 3 stands out.',
+        )
+        .datasource(ROWS)
+        .withTarget(
+          new InfluxQl(
+            `SELECT min("count") AS "fewest", max("count") AS "most" ${STREAM} WHERE ${SERIES} GROUP BY "site", "device"`,
+            { table: true },
+          ),
+        )
+        .span(12)
+        .height(8),
+    )
+    .withPanel(
+      new TablePanel()
+        .title('Repaired rows')
+        .description('Rows written again because late readings fell into them.')
+        .datasource(ROWS)
+        .withTarget(
+          new InfluxQl(`SELECT "rev", "count" ${STREAM} WHERE "rev" > 0 AND ${SERIES} GROUP BY "device"`, {
+            table: true,
+          }),
+        )
+        .span(12)
+        .height(8),
     )
     .build();
 }
@@ -335,6 +450,7 @@ function pipeline(): Dashboard {
         'From a publish to its acknowledgement.',
       ).unit('s'),
     )
+    .withPanel(metric('Inspection, p99', quantile('millrace_inspect_seconds'), 'p99', 'Of one payload.').unit('s'))
     .withPanel(
       metric(
         'Spool',
@@ -361,6 +477,22 @@ function pipeline(): Dashboard {
     )
     .withPanel(
       metric(
+        'Received until read by the rollup, p99',
+        quantile('millrace_rollup_seconds'),
+        'p99',
+        'Of the newest reading of each batch.',
+      ).unit('s'),
+    )
+    .withPanel(
+      metric(
+        'Rows waiting for the store',
+        'sum by (instance) (millrace_waiting_rows) / sum by (instance) (millrace_waiting_rows_limit)',
+        '{{instance}}',
+        'Share of the limit at which reading the log waits too. Short peaks at the end of windows are normal.',
+      ).unit('percentunit'),
+    )
+    .withPanel(
+      metric(
         'Rows written',
         'sum by (window) (rate(millrace_rows_written_total[1m]))',
         '{{window}}',
@@ -379,9 +511,24 @@ function pipeline(): Dashboard {
 /** Of the sample in compose/samples/clickstream: a stream without metrics, whose rows are counts by page and action. */
 function clickstream(): Dashboard {
   // Rows that count events have no metric.
-  const clicks = `"metric" = '' AND "app" =~ /^$app$/ AND $timeFilter`;
+  const clicks = `"metric" = '' AND "app" =~ /^$app$/ AND "page" =~ /^$page$/ AND $timeFilter`;
   return dashboard('clickstream', 'Millrace: user activity', 'Clicks by page and action, of the clickstream sample.')
-    .variables([sourceVariable(), queryVariable('app', 'App', 'SHOW TAG VALUES FROM "clicks" WITH KEY = "app"', true)])
+    .variables([
+      sourceVariable(),
+      windowVariable(),
+      severalVariable('app', 'App', 'SHOW TAG VALUES FROM "clicks" WITH KEY = "app"'),
+      severalVariable('page', 'Page', 'SHOW TAG VALUES FROM "clicks" WITH KEY = "page" WHERE "app" =~ /^$app$/'),
+    ])
+    .withRow(openRow())
+    .withPanel(
+      liveSeries(
+        'Events, open windows',
+        `SELECT sum("count") AS "events" FROM "clicks_live" WHERE "window" =~ /^$window$/ AND ${clicks} GROUP BY time($__interval), "window", "page" fill(none)`,
+        '$tag_page $tag_window',
+        'By the start of the window, until its final row is in the panels below.',
+      ).span(24),
+    )
+    .withRow(closedRow())
     .withPanel(stat('Events', `SELECT sum("count") FROM "clicks" WHERE ${clicks}`, 'Each counted once.'))
     .withPanel(
       stat(
@@ -423,7 +570,7 @@ function clickstream(): Dashboard {
     .withPanel(
       series(
         'Users by page and action',
-        `SELECT "count" FROM "clicks" WHERE "metric" = 'distinct_userid' AND "app" =~ /^$app$/ AND $timeFilter GROUP BY "page", "action"`,
+        `SELECT "count" FROM "clicks" WHERE "metric" = 'distinct_userid' AND "app" =~ /^$app$/ AND "page" =~ /^$page$/ AND $timeFilter GROUP BY "page", "action"`,
         '$tag_page $tag_action',
         'Different users in each window: exact up to 1,000, above within 1.6 % (standard error).',
       ).span(24),
