@@ -140,6 +140,33 @@ describe('the live page in a browser', function () {
     assert.deepEqual(complaints, []);
   });
 
+  it('says how many readings of a device are missing, in so many gaps', async () => {
+    const feed = new FakeFeed(systemClock, { devices: 1 });
+    const reading = (key: string, sequence: number) =>
+      feed.board.accepted(
+        { stream: 'environment', key, timeMs: systemClock.nowMs(), tags: { device: key }, values: {}, sequence },
+        systemClock.nowMs(),
+      );
+    for (const [key, sequences] of [
+      ['one', [1, 3]],
+      ['two', [1, 3, 6]],
+      ['filled', [1, 4, 6, 2, 3]],
+      ['whole', [1, 2, 3]],
+    ] as const) {
+      for (const sequence of sequences) reading(key, sequence);
+    }
+    const { page } = await show(feed);
+    for (const [key, words] of [
+      ['one', /Missing1 in 1 gapClock/],
+      ['two', /Missing3 in 2 gapsClock/],
+      ['filled', /Missing1Clock/],
+      ['whole', /MissingnoneClock/],
+    ] as const) {
+      await page.getByRole('option', { name: key }).click();
+      await expectText(page, '#device-facts', words);
+    }
+  });
+
   it('counts events where a stream has no metrics', async () => {
     const { page, complaints } = await show(new FakeFeed(systemClock, { devices: 1 }));
     await page.getByRole('button', { name: 'clicks' }).click();

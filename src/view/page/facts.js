@@ -69,15 +69,7 @@ function factsOf(device, nowMs) {
       'Readings',
       `${whole(readings)}${restarts > 0 ? `, ${whole(restarts)} ${restarts === 1 ? 'restart' : 'restarts'}` : ''}`,
     ],
-    [
-      'Missing',
-      sequence === null
-        ? 'no sequence'
-        : missing === 0
-          ? 'none'
-          : `${whole(missing)} in ${whole(gaps)} ${gaps === 1 ? 'gap' : 'gaps'}`,
-      missing > 0 ? 'warn' : '',
-    ],
+    ['Missing', sequence === null ? 'no sequence' : lost(missing, gaps), missing > 0 ? 'warn' : ''],
     [
       'Clock',
       clock(skewMs, readings),
@@ -86,6 +78,12 @@ function factsOf(device, nowMs) {
     ],
     ['Refused', refusals === 0 ? 'none' : `${whole(refusals)}: ${reason}`, refusals > 0 ? 'warn' : '', reason],
   ];
+}
+
+function lost(missing, gaps) {
+  if (missing === 0) return 'none';
+  // What came late has filled its gap: then their number says nothing.
+  return gaps > missing ? whole(missing) : `${whole(missing)} in ${whole(gaps)} ${gaps === 1 ? 'gap' : 'gaps'}`;
 }
 
 /** `skewMs`: how long after its own stamp a reading arrives. */
