@@ -64,31 +64,10 @@ export function buildIngest({ ingest }: Settings, fileAt: FileAt) {
 
 type TlsPaths = { readonly ca: string | null; readonly cert: string | null; readonly key: string | null };
 
-function buildTls<T extends TlsPaths>(tls: T, pointer: string, fileAt: FileAt): Pick<T, keyof TlsPaths> {
+export function buildTls<T extends TlsPaths>(tls: T, pointer: string, fileAt: FileAt): Pick<T, keyof TlsPaths> {
   const at = <N extends string | null>(name: keyof TlsPaths, path: N): N =>
     (path === null ? null : fileAt(`${pointer}/${name}`, path)) as N;
   return { ca: at('ca', tls.ca), cert: at('cert', tls.cert), key: at('key', tls.key) };
-}
-
-export function buildKafka({ kafka }: Settings, fileAt: FileAt) {
-  if (kafka === null) return null;
-  const { sasl, tls } = kafka;
-  const named = sasl !== null && sasl.username !== null && sasl.password !== null;
-  return {
-    brokers: kafka.brokers.flatMap((broker) => broker.split(',').map((one) => one.trim())),
-    prefix: kafka.prefix,
-    partitions: kafka.partitions,
-    replicationFactor: kafka.replication_factor,
-    compression: kafka.compression,
-    lingerMs: kafka.linger,
-    batchBytes: kafka.batch,
-    requestTimeoutMs: kafka.request_timeout,
-    sessionTimeoutMs: kafka.session_timeout,
-    group: kafka.group,
-    createTopics: kafka.create_topics,
-    tls: tls && buildTls(tls, '/kafka/tls', fileAt),
-    sasl: named ? { mechanism: sasl.mechanism, username: sasl.username!, password: sasl.password! } : null,
-  };
 }
 
 export function buildInflux({ influx }: Settings) {

@@ -16,7 +16,7 @@ export function checkSettings(settings: Settings, streams: Readonly<Record<strin
   checkPorts(settings, report);
   checkSources(settings, report);
   checkSpool(settings, report);
-  checkKafka(settings, report);
+  checkAck(settings, report);
   checkInflux(settings, streams, report);
   checkRollup(settings, streams, report);
 }
@@ -143,7 +143,7 @@ function filterFault(filter: string): string | null {
   return filter.includes('\0') ? 'a topic filter has no NUL character' : null;
 }
 
-function checkUrl(text: string, at: string, protocols: readonly string[], report: Report): URL | null {
+export function checkUrl(text: string, at: string, protocols: readonly string[], report: Report): URL | null {
   if (report.isBroken(at)) return null;
   const expected = `an address that starts with ${protocols.map((protocol) => `${protocol}//`).join(' or ')}`;
   if (!URL.canParse(text)) {
@@ -167,7 +167,7 @@ function checkUrl(text: string, at: string, protocols: readonly string[], report
 
 type ClientTls = { readonly cert: string | null; readonly key: string | null } | null;
 
-function checkKeyPair(tls: ClientTls, at: string, report: Report): void {
+export function checkKeyPair(tls: ClientTls, at: string, report: Report): void {
   if (tls === null || (tls.cert === null) === (tls.key === null)) return;
   const [has, lacks] = tls.cert === null ? ['key', 'cert'] : ['cert', 'key'];
   report.mistake(join(at, has!), { message: `needs ${lacks} too`, atKey: true, involved: [join(at, lacks!)] });
@@ -193,51 +193,14 @@ function checkSpool({ spool, mqtt }: Settings, report: Report): void {
   }
 }
 
-function checkKafka({ kafka, ack }: Settings, report: Report): void {
-  if (kafka === null) {
-    if (ack !== 'kafka') return;
-    report.mistake('/ack', {
-      message: 'kafka needs Kafka, and there is no kafka section',
-      value: ack,
-      wayOut: 'add kafka: { brokers: [host:9092] }',
-      involved: ['/kafka'],
-    });
-    return;
-  }
-  if (kafka.replication_factor === 0) {
-    const message = '0 copies keep nothing';
-    report.mistake('/kafka/replication_factor', {
-      message,
-      value: '0',
-      expected: "-1 (the brokers' default) or 1 to 32",
-    });
-  }
-  kafka.brokers.forEach((broker, i) => {
-    for (const one of broker.split(',')) {
-      const port = Number(one.slice(one.lastIndexOf(':') + 1));
-      if (port >= 1 && port <= 65_535) continue;
-      const message = `${show(broker)} has no port from 1 to 65535`;
-      report.mistake(join('/kafka/brokers', i), { message, value: broker, expected: 'host:port' });
-    }
+function checkAck({ kafka, ack }: Settings, report: Report): void {
+  if (kafka !== null || ack !== 'kafka') return;
+  report.mistake('/ack', {
+    message: 'kafka needs Kafka, and there is no kafka section',
+    value: ack,
+    wayOut: 'add kafka: { brokers: [host:9092] }',
+    involved: ['/kafka'],
   });
-  checkKeyPair(kafka.tls, '/kafka/tls', report);
-  checkSasl(kafka, report);
-}
-
-function checkSasl({ sasl, tls }: NonNullable<Settings['kafka']>, report: Report): void {
-  if (sasl === null) return;
-  const { username, password } = sasl;
-  if (username === null && password === null && !report.isWritten('/kafka/sasl/mechanism')) {
-    report.warn('/kafka/sasl', { message: 'is empty: no user name is sent to Kafka', atKey: true });
-    return;
-  }
-  for (const key of ['username', 'password'] as const) {
-    if (sasl[key] === null) report.mistake(join('/kafka/sasl', key), { message: 'is missing', expected: 'text' });
-  }
-  if (sasl.mechanism === 'plain' && tls === null) {
-    const wayOut = 'add tls: true, or use scram-sha-512';
-    report.warn('/kafka/sasl/mechanism', { message: 'plain without tls sends the password readable', wayOut });
-  }
 }
 
 function checkInflux({ influx }: Settings, streams: Readonly<Record<string, Stream>>, report: Report): void {

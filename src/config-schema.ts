@@ -4,15 +4,19 @@
  * (config-editor.ts).
  * The keys are the product's surface: adding one is free, renaming one needs a reason.
  */
+import { kafkaSasl, PRESET_NAMES } from './config-kafka.ts';
 import { mqttLimits as limits } from './config-limits.ts';
 import {
   choice,
   decimal,
   duration,
+  entry,
+  FILE,
   flag,
   integer,
   list,
   map,
+  optionalChoice,
   optionalDuration,
   optionalFlag,
   optionalInteger,
@@ -26,7 +30,6 @@ import {
   shortened,
   size,
   switchable,
-  type TextRules,
   text,
   type ValueOf,
 } from './config-setting.ts';
@@ -43,12 +46,8 @@ const FIELD = {
   pattern: '^[^.\\u0000-\\u001f\\u007f]+(\\.[^.\\u0000-\\u001f\\u007f]+)*$',
   maxLength: 128,
 };
-const FILE = { expected: 'the path of a file' };
 const MAX_LIST = 256;
 const DERIVED_NAME = '^[A-Za-z_][A-Za-z0-9_]{0,63}$';
-
-/** A text without default: required in a section, or an entry of a list. */
-const entry = (sentence: string, rules: TextRules = {}) => required(optionalText(sentence, rules), '');
 
 const fields = (sentence: string, fallback: readonly string[] = []) =>
   list(sentence, entry('A field.', FIELD), fallback, { max: MAX_LIST, expected: 'a list of field names' });
@@ -129,6 +128,7 @@ const spool = section('The log on disk: the write-ahead buffer in front of Kafka
 });
 
 const kafka = optionalSection('The Kafka cluster; absent: the spool is the log.', {
+  preset: optionalChoice('A managed service, whose needs become the defaults of this section.', PRESET_NAMES),
   brokers: required(
     list(
       'Where to find the cluster.',
@@ -153,6 +153,12 @@ const kafka = optionalSection('The Kafka cluster; absent: the spool is the log.'
   compression: choice('Of records on the wire and in Kafka.', ['gzip', 'none'], 'gzip'),
   linger: duration('How long forwarding waits for more records to fill a request.', '50ms', '0ms', '10s'),
   batch: size('Records of one produce request; below message.max.bytes of the brokers.', '512KiB', '1KiB', '64MiB'),
+  request: size(
+    'One produce request, over all partitions; some services close the connection above theirs.',
+    '8MiB',
+    '16KiB',
+    '64MiB',
+  ),
   request_timeout: duration('After this a request counts as failed.', '30s', '1s', '10m'),
   session_timeout: duration('A rollup process that is silent for this long loses its partitions.', '10s', '6s', '5m'),
   group: text('Consumer group of the rollup.', 'millrace-rollup', { expected: 'a group name', pattern: IDENTIFIER }),
@@ -164,11 +170,7 @@ const kafka = optionalSection('The Kafka cluster; absent: the spool is the log.'
   tls: switchable(
     optionalSection('Encrypts the connections; `true` or `{}` = with the authorities of the system.', clientTls),
   ),
-  sasl: optionalSection('User name and password for Kafka.', {
-    mechanism: choice('How the password is proven.', ['plain', 'scram-sha-256', 'scram-sha-512'], 'scram-sha-512'),
-    username: optionalText('User name.'),
-    password: optionalText('Password, best taken from the environment.', { secret: true }),
-  }),
+  sasl: kafkaSasl,
 });
 
 const influx = optionalSection('InfluxDB 2; absent: the embedded store.', {

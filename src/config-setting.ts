@@ -80,6 +80,14 @@ export interface TextRules {
 
 const MAX_TEXT = 1024;
 
+/** Of a setting that names a file. */
+export const FILE: TextRules = { expected: 'the path of a file' };
+
+/** A text without default: required in a section, or an entry of a list. */
+export function entry(sentence: string, rules: TextRules = {}): Setting<string> {
+  return required(optionalText(sentence, rules), '');
+}
+
 function textLeaf(sentence: string, rules: TextRules): Leaf<string> {
   const { expected = 'text', pattern, maxLength = MAX_TEXT, secret = false } = rules;
   const schema = { type: 'string', minLength: 1, maxLength, ...(pattern === undefined ? {} : { pattern }) };
@@ -145,8 +153,20 @@ export function choice<const T extends string | number>(
   values: readonly T[],
   fallback: T,
 ): Setting<T> {
+  return leaf(choiceLeaf(sentence, values), fallback);
+}
+
+/** The default depends on other settings. */
+export function optionalChoice<const T extends string | number>(
+  sentence: string,
+  values: readonly T[],
+): Setting<T | null> {
+  return absentIsNull(choiceLeaf(sentence, values));
+}
+
+function choiceLeaf<const T extends string | number>(sentence: string, values: readonly T[]): Leaf<T> {
   const expected = values.length === 1 ? String(values[0]) : `one of ${values.join(', ')}`;
-  return leaf({ sentence, expected, schema: { enum: values }, convert: (raw) => raw as T }, fallback);
+  return { sentence, expected, schema: { enum: values }, convert: (raw) => raw as T };
 }
 
 export function duration(sentence: string, fallback: string, min: string, max: string): Setting<number> {

@@ -8,10 +8,12 @@ import { readFile, stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, resolve } from 'node:path';
 import { type AlertsConfig, buildAlerts } from './config-alerts.ts';
-import { buildInflux, buildIngest, buildKafka, buildMqtt, buildRollup, buildSpool } from './config-build.ts';
+import { buildInflux, buildIngest, buildMqtt, buildRollup, buildSpool } from './config-build.ts';
 import { checkSettings } from './config-check.ts';
 import { type Environment, readDocument } from './config-document.ts';
 import { checkFiles, type NamedFile } from './config-files.ts';
+import type { KafkaSasl } from './config-kafka.ts';
+import { buildKafka } from './config-kafka-build.ts';
 import { type Mistake, Report } from './config-report.ts';
 import { SETTINGS } from './config-schema.ts';
 import { checkShape } from './config-shape.ts';
@@ -102,18 +104,17 @@ export interface KafkaConfig {
   readonly compression: 'none' | 'gzip';
   /** How long `forward` waits for more records to fill a request. */
   readonly lingerMs: number;
+  /** Records of one partition in one produce request, before they are packed. */
   readonly batchBytes: number;
+  /** Records of all partitions in one produce request. */
+  readonly requestBytes: number;
   readonly requestTimeoutMs: number;
   readonly sessionTimeoutMs: number;
   readonly group: string;
   /** Missing topics are created at the start. */
   readonly createTopics: boolean;
   readonly tls: { readonly ca: string | null; readonly cert: string | null; readonly key: string | null } | null;
-  readonly sasl: {
-    readonly mechanism: 'plain' | 'scram-sha-256' | 'scram-sha-512';
-    readonly username: string;
-    readonly password: string;
-  } | null;
+  readonly sasl: KafkaSasl | null;
 }
 
 export interface InfluxConfig {
@@ -288,7 +289,7 @@ function examine(
     mqtt: buildMqtt(settings, gateway, fileAt),
     spool: buildSpool(settings),
     store: { maxBytes: settings.store.max },
-    kafka: buildKafka(settings, fileAt),
+    kafka: buildKafka(settings, fileAt, report),
     influx: buildInflux(settings),
     http: settings.http,
     ingest: buildIngest(settings, fileAt),

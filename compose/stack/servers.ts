@@ -61,6 +61,8 @@ export async function startKafka(
   options: StartOptions & {
     /** Given our lines of server.properties, those that add to them or replace them. */
     readonly settings?: (ours: Readonly<Record<string, string>>) => Readonly<Record<string, string>>;
+    /** Users of SCRAM, which are kept in the data: `SCRAM-SHA-256=[name=alice,password=right]`. */
+    readonly scram?: readonly string[];
   },
 ): Promise<KafkaServer> {
   const parts = await provisionKafka(options.say ?? (() => {}));
@@ -77,7 +79,17 @@ export async function startKafka(
       const lines = Object.entries(settings).map(([name, value]) => `${name}=${value}\n`);
       writeFileSync(file, lines.join(''));
       if (existsSync(join(dir, 'data', 'meta.properties'))) return;
-      const format = ['kafka.tools.StorageTool', 'format', '--ignore-formatted', '-t', CLUSTER_ID, '-c', file];
+      const users = (options.scram ?? []).flatMap((user) => ['--add-scram', user]);
+      const format = [
+        'kafka.tools.StorageTool',
+        'format',
+        '--ignore-formatted',
+        '-t',
+        CLUSTER_ID,
+        '-c',
+        file,
+        ...users,
+      ];
       const made = spawnSync('java', ['-Xmx128m', '-XX:TieredStopAtLevel=1', '-cp', parts.classpath, ...format], {
         encoding: 'utf8',
       });

@@ -25,6 +25,7 @@
  * When all fail no lane is parked: there is nobody to hold up, and the spool need not be read twice.
  */
 import type { Clock } from '../clock.ts';
+import type { KafkaConfig } from '../config.ts';
 import type { Failure } from '../errors.ts';
 import type { ConsumerHandlers, LogBatch, LogConsumer, LogReader, StoredRecord } from '../log.ts';
 import { type Backoff, backoff } from '../retry.ts';
@@ -47,12 +48,12 @@ export interface ForwardLimits extends RequestLimits {
   readonly drainMs: number;
 }
 
-export function forwardLimits(kafka: { readonly lingerMs: number; readonly batchBytes: number }): ForwardLimits {
+export function forwardLimits(kafka: Pick<KafkaConfig, 'lingerMs' | 'batchBytes' | 'requestBytes'>): ForwardLimits {
   return {
     lingerMs: kafka.lingerMs,
     batchBytes: kafka.batchBytes,
     batchRecords: MAX_BATCH_RECORDS,
-    requestBytes: 8 * 1024 * 1024,
+    requestBytes: kafka.requestBytes,
     requests: 4,
     aloneRequests: 2,
     queuedBytes: 32 * 1024 * 1024,

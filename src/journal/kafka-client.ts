@@ -4,9 +4,11 @@
  * and what matters of it comes back to us as failures.
  */
 import { readFileSync } from 'node:fs';
-import { Kafka, type KafkaConfig as KafkaJsConfig, type logCreator, logLevel, type SASLOptions } from 'kafkajs';
+import { Kafka, type KafkaConfig as KafkaJsConfig, type logCreator, logLevel } from 'kafkajs';
 import type { KafkaConfig } from '../config.ts';
 import type { Telemetry } from '../telemetry.ts';
+import { REAUTHENTICATE_MS } from './kafka-credentials.ts';
+import { kafkaLogin } from './kafka-login.ts';
 
 const CONNECT_TIMEOUT_MS = 5_000;
 const FIRST_RETRY_MS = 100;
@@ -21,6 +23,7 @@ export function kafkaClient(config: KafkaConfig, retries: number, telemetry: Tel
     brokers: [...config.brokers],
     connectionTimeout: Math.min(CONNECT_TIMEOUT_MS, config.requestTimeoutMs),
     requestTimeout: config.requestTimeoutMs,
+    reauthenticationThreshold: REAUTHENTICATE_MS,
     retry: {
       retries,
       initialRetryTime: FIRST_RETRY_MS,
@@ -39,7 +42,7 @@ export function kafkaClient(config: KafkaConfig, retries: number, telemetry: Tel
       ...(key ? { key: readFileSync(key) } : undefined),
     };
   }
-  if (config.sasl) settings.sasl = { ...config.sasl } as SASLOptions;
+  if (config.sasl) settings.sasl = kafkaLogin(config.sasl);
   return new Kafka(settings);
 }
 

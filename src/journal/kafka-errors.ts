@@ -27,6 +27,10 @@ const away = (says: string): Meaning => ({ code: 'KAFKA_UNREACHABLE', retryable:
 const passing = (says: string): Meaning => ({ code: 'KAFKA_OTHER', retryable: true, says });
 const person = (code: Code, says: string): Meaning => ({ code, retryable: true, says, retryAfterMs: PERSON_PAUSE_MS });
 
+const OWN_CERTIFICATE = 'Kafka does not accept our certificate, which may have expired: see kafka.tls.cert';
+const LOGIN_REFUSED =
+  'Kafka does not accept the login: see kafka.sasl.username, kafka.sasl.password and kafka.sasl.mechanism';
+
 /** By the protocol's error name, the socket's error code, or the name of kafkajs' class; looked up in that order. */
 export const MEANINGS: Readonly<Record<string, Meaning>> = {
   MESSAGE_TOO_LARGE: refused('the record is larger than the topic accepts (max.message.bytes)'),
@@ -38,7 +42,7 @@ export const MEANINGS: Readonly<Record<string, Meaning>> = {
   UNKNOWN_MEMBER_ID: lost('the consumer group has given up on this member'),
   FENCED_INSTANCE_ID: lost('another member has taken this one’s place in the group'),
 
-  SASL_AUTHENTICATION_FAILED: person('KAFKA_AUTHENTICATION', 'Kafka does not accept the user name or password'),
+  SASL_AUTHENTICATION_FAILED: person('KAFKA_AUTHENTICATION', LOGIN_REFUSED),
   UNSUPPORTED_SASL_MECHANISM: person('KAFKA_AUTHENTICATION', 'Kafka does not offer this SASL mechanism'),
   ILLEGAL_SASL_STATE: person('KAFKA_AUTHENTICATION', 'Kafka does not expect SASL on this listener'),
   SECURITY_DISABLED: person('KAFKA_AUTHENTICATION', 'Kafka has security switched off'),
@@ -93,10 +97,25 @@ export const MEANINGS: Readonly<Record<string, Meaning>> = {
     'KAFKA_AUTHENTICATION',
     'Kafka’s certificate cannot be verified: see kafka.tls.ca',
   ),
-  CERT_HAS_EXPIRED: person('KAFKA_AUTHENTICATION', 'Kafka’s certificate has expired'),
+  CERT_HAS_EXPIRED: person(
+    'KAFKA_AUTHENTICATION',
+    'Kafka’s certificate has expired: renew it at the brokers, or see kafka.tls.ca',
+  ),
+  CERT_NOT_YET_VALID: person('KAFKA_AUTHENTICATION', 'Kafka’s certificate is not valid yet: compare the clocks'),
+  ERR_SSL_SSLV3_ALERT_CERTIFICATE_EXPIRED: person('KAFKA_AUTHENTICATION', OWN_CERTIFICATE),
+  ERR_SSL_SSLV3_ALERT_CERTIFICATE_UNKNOWN: person('KAFKA_AUTHENTICATION', OWN_CERTIFICATE),
+  ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE: person('KAFKA_AUTHENTICATION', OWN_CERTIFICATE),
+  ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: person('KAFKA_AUTHENTICATION', OWN_CERTIFICATE),
+  ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: person(
+    'KAFKA_AUTHENTICATION',
+    'Kafka asks for a certificate: see kafka.tls.cert',
+  ),
+
   ERR_TLS_CERT_ALTNAME_INVALID: person('KAFKA_AUTHENTICATION', 'Kafka’s certificate is for another host'),
 
-  KafkaJSSASLAuthenticationError: person('KAFKA_AUTHENTICATION', 'Kafka does not accept the user name or password'),
+  KafkaJSSASLAuthenticationError: person('KAFKA_AUTHENTICATION', LOGIN_REFUSED),
+  KafkaTokenRefused: person('KAFKA_AUTHENTICATION', 'Kafka does not accept the token: see kafka.sasl.token_*'),
+  KafkaCredentialsMissing: person('KAFKA_AUTHENTICATION', 'there is nothing to log in to Kafka with'),
   KafkaJSConnectionClosedError: away('the connection was closed'),
   KafkaJSConnectionError: away('no connection'),
   KafkaJSRequestTimeoutError: away('no answer in time'),

@@ -27,8 +27,12 @@ export function kafkaWriter(
   const send = async (queues: Map<number, LogRecord[]>): Promise<Outcome> => {
     while (queues.size > 0) {
       const parts: Part[] = [];
+      let bytes = 0;
       for (const [partition, queue] of queues) {
-        const piece = queue.splice(0, pieceLength(queue, config.batchBytes));
+        const length = pieceLength(queue, config.batchBytes);
+        for (const record of queue.slice(0, length)) bytes += messageBytes(record);
+        if (parts.length > 0 && bytes > config.requestBytes) break;
+        const piece = queue.splice(0, length);
         parts.push({ topic, partition, records: piece });
         if (queue.length === 0) queues.delete(partition);
       }

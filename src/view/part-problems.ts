@@ -120,7 +120,8 @@ const NEEDS_A_PERSON: Readonly<Partial<Record<Code, string>>> = {
   DATA_DAMAGED:
     'Keep a copy of the data folder and read what the log of the process says; nothing is cut off by itself.',
   SPOOL_NO_SPACE: 'Make room on the disk of the data folder. Devices are then acknowledged again, without a restart.',
-  KAFKA_AUTHENTICATION: 'Correct the credentials under kafka.sasl or kafka.tls, then restart.',
+  KAFKA_AUTHENTICATION:
+    'Correct what is said above, in kafka.sasl or kafka.tls. Files are read again by themselves; a changed configuration needs a restart.',
   KAFKA_NOT_AUTHORIZED: 'Allow this user to write to and read from the topics with the configured prefix.',
   KAFKA_TOPIC_MISMATCH:
     'Set kafka.partitions to what the topic has, or choose another kafka.prefix; the number is never changed in place.',

@@ -23,7 +23,7 @@ import { kafkaConfig, reading } from './kafka-fixture.ts';
 const PARTITIONS = 3;
 const topics = kafkaTopics(kafkaConfig([], { prefix: 't', partitions: PARTITIONS }));
 const limits = {
-  ...forwardLimits({ lingerMs: 20, batchBytes: 1_500 }),
+  ...forwardLimits({ lingerMs: 20, batchBytes: 1_500, requestBytes: 8 * 1024 * 1024 }),
   batchRecords: 7,
   laneBytes: 5_000,
   queuedBytes: 20_000,

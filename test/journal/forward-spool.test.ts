@@ -19,7 +19,7 @@ import { kafkaConfig, numberOf, reading } from './kafka-fixture.ts';
 const telemetry = silentTelemetry();
 const topics = kafkaTopics(kafkaConfig([], { prefix: 't', partitions: 3 }));
 const limits = {
-  ...forwardLimits({ lingerMs: 5, batchBytes: 8_000 }),
+  ...forwardLimits({ lingerMs: 5, batchBytes: 8_000, requestBytes: 8 * 1024 * 1024 }),
   batchRecords: 50,
   laneBytes: 40_000,
   queuedBytes: 200_000,

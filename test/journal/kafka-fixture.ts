@@ -15,6 +15,7 @@ export function kafkaConfig(brokers: readonly string[], changes: Partial<KafkaCo
     compression: 'none',
     lingerMs: 20,
     batchBytes: 256 * 1024,
+    requestBytes: 8 * 1024 * 1024,
     requestTimeoutMs: 5_000,
     sessionTimeoutMs: 6_000,
     group: 'rollup',

@@ -5,7 +5,8 @@ import type { KafkaConfig } from '../../src/config.ts';
 import { forwardLimits, startForward } from '../../src/journal/forward.ts';
 import { partitionOf } from '../../src/journal/kafka-partition.ts';
 import { kafkaReader } from '../../src/journal/kafka-reader.ts';
-import { kafkaSender } from '../../src/journal/kafka-sender.ts';
+import { messageBytes } from '../../src/journal/kafka-record.ts';
+import { kafkaSender, type Sender } from '../../src/journal/kafka-sender.ts';
 import { type KafkaTopic, kafkaTopics, prepareTopics } from '../../src/journal/kafka-topics.ts';
 import { kafkaWriter } from '../../src/journal/kafka-writer.ts';
 import type { StoredRecord } from '../../src/log.ts';
@@ -64,6 +65,29 @@ describe('writing to a real Kafka', () => {
       }
     });
   }
+
+  it('keeps every request below kafka.request, and appends all of it', async () => {
+    const topic = kafkaTopics(config).late;
+    const sizes: number[] = [];
+    const numbers: number[] = [];
+    const sender: Sender = {
+      async send(parts) {
+        const records = parts.flatMap((part) => part.records);
+        sizes.push(records.reduce((sum, record) => sum + messageBytes(record), 0));
+        numbers.push(...records.map((record) => numberOf(record as StoredRecord)));
+        return { ok: true, value: undefined };
+      },
+      close: async () => {},
+    };
+    const limits = { batchBytes: 4_000, requestBytes: 6_000 };
+    const writer = kafkaWriter({ ...config, ...limits }, topic, { gateway: 'g', telemetry, sender });
+    await writer.append(Array.from({ length: 500 }, (_, i) => reading(`device-${i % 11}`, i)));
+    assert.ok(sizes.length > 5 && Math.max(...sizes) <= 6_000, `${sizes}`);
+    assert.deepEqual(
+      numbers.sort((a, b) => a - b),
+      Array.from({ length: 500 }, (_, i) => i),
+    );
+  });
 
   it('reports a topic that does not exist, and goes on with those that do', async () => {
     const sender = kafkaSender(config, 'g', telemetry);
@@ -128,7 +152,7 @@ describe('writing to a real Kafka', () => {
       reader: spool.reader,
       topics,
       sender,
-      limits: forwardLimits({ lingerMs: 10, batchBytes: 10_000 }),
+      limits: forwardLimits({ lingerMs: 10, batchBytes: 10_000, requestBytes: 8 * 1024 * 1024 }),
       telemetry,
       clock: systemClock,
       onProgress: () => {},

@@ -1,0 +1,162 @@
+/**
+ * How to log in to Kafka, declared: a part of config-schema.ts; and the managed services, each with what it needs. A preset
+ * changes defaults only: what the user writes stands, and config-kafka-build.ts says where that cannot work.
+ */
+import { entry, FILE, list, map, optionalChoice, optionalSection, optionalText } from './config-setting.ts';
+
+export const MECHANISMS = ['plain', 'scram-sha-256', 'scram-sha-512', 'oauthbearer'] as const;
+export type Mechanism = (typeof MECHANISMS)[number];
+
+export const PRESET_NAMES = [
+  'msk-iam',
+  'msk-scram',
+  'confluent-cloud',
+  'event-hubs',
+  'google-managed',
+  'redpanda',
+] as const;
+export type PresetName = (typeof PRESET_NAMES)[number];
+
+export interface Preset {
+  readonly mechanism: Mechanism;
+  /** The service takes no other. */
+  readonly mechanisms: readonly Mechanism[];
+  readonly username?: string;
+  /** Nothing need be written to log in: the machine knows who it is. */
+  readonly ownToken?: 'aws' | 'google';
+  /** Without TLS the service does not answer. */
+  readonly needsTls: boolean;
+  /** What it takes at most in one message, by its documentation. */
+  readonly messageBytes: number;
+  readonly requestBytes?: number;
+  readonly compression?: 'none';
+  readonly createTopics?: false;
+  readonly replicationFactor?: number;
+  readonly sessionTimeoutMs?: number;
+}
+
+/** Itself, or the file in which it stands, read at every login. */
+export type Secret = string | { readonly file: string };
+
+/** How Kafka is shown who we are. Plain data, because it goes to the threads; kafka-sasl.ts makes the login of it. */
+export type KafkaSasl =
+  | {
+      readonly mechanism: 'plain' | 'scram-sha-256' | 'scram-sha-512';
+      readonly username: string;
+      readonly password: Secret;
+    }
+  /** Google's form of a login by service account: its key file is the password, and says the user name. */
+  | { readonly mechanism: 'plain'; readonly keyFile: string }
+  | {
+      readonly mechanism: 'oauthbearer';
+      readonly token: TokenSource;
+      /** Sent beside the token, such as the logical cluster of Confluent Cloud. */
+      readonly extensions: Readonly<Record<string, string>>;
+    };
+
+/** Where tokens for OAUTHBEARER come from. */
+export type TokenSource =
+  | { readonly from: 'file'; readonly file: string }
+  /** A program and its arguments; it prints the token. */
+  | { readonly from: 'command'; readonly command: readonly string[] }
+  /** OAuth 2 client credentials. */
+  | {
+      readonly from: 'url';
+      readonly url: string;
+      readonly clientId: string;
+      readonly clientSecret: Secret;
+      readonly scope: string | null;
+    }
+  /** Signed with the credentials that the AWS SDK finds. */
+  | { readonly from: 'aws'; readonly region: string }
+  /** Google's metadata server, as every virtual machine there reaches it. */
+  | { readonly from: 'google'; readonly url: string };
+
+const MIB = 2 ** 20;
+
+/** By the documentation of each service; compose/kafka/README.md says what was tried. */
+export const PRESETS: Readonly<Record<PresetName, Preset>> = {
+  'msk-iam': {
+    mechanism: 'oauthbearer',
+    mechanisms: ['oauthbearer'],
+    ownToken: 'aws',
+    needsTls: true,
+    messageBytes: MIB,
+  },
+  'msk-scram': { mechanism: 'scram-sha-512', mechanisms: ['scram-sha-512'], needsTls: true, messageBytes: MIB },
+  'confluent-cloud': {
+    mechanism: 'plain',
+    mechanisms: ['plain', 'oauthbearer'],
+    needsTls: true,
+    messageBytes: 2 * MIB,
+    replicationFactor: 3,
+  },
+  'event-hubs': {
+    mechanism: 'plain',
+    mechanisms: ['plain', 'oauthbearer'],
+    username: '$ConnectionString',
+    needsTls: true,
+    messageBytes: MIB,
+    // It closes the connection at 1,046,528.
+    requestBytes: 1_000_000,
+    // Packed batches are taken by the premium and dedicated tiers only.
+    compression: 'none',
+    // Its event hubs are made with its own tools: what Millrace asks of a topic is not among the settings it takes.
+    createTopics: false,
+    sessionTimeoutMs: 30_000,
+  },
+  'google-managed': {
+    mechanism: 'oauthbearer',
+    mechanisms: ['oauthbearer', 'plain'],
+    ownToken: 'google',
+    needsTls: true,
+    messageBytes: MIB,
+  },
+  redpanda: {
+    mechanism: 'scram-sha-256',
+    mechanisms: ['scram-sha-256', 'scram-sha-512', 'plain', 'oauthbearer'],
+    needsTls: false,
+    messageBytes: MIB,
+  },
+};
+
+/** The metadata server of Google's machines, with the access token of the account they run as. */
+export const GOOGLE_TOKEN_URL =
+  'http://metadata.google.internal/computeMetadata/v1/instance/service-accounts/default/token';
+
+export const kafkaSasl = optionalSection('How to log in to Kafka.', {
+  mechanism: optionalChoice(
+    'How it is proven who we are; default: that of the preset, oauthbearer where a token is named, else scram-sha-512.',
+    MECHANISMS,
+  ),
+  username: optionalText('User name.'),
+  password: optionalText('Password, best taken from the environment.', { secret: true }),
+  password_file: optionalText('File with the password, read at every login.', FILE),
+  key_file: optionalText(
+    'Key file (JSON) of a Google service account, read at every login; of google-managed only.',
+    FILE,
+  ),
+  token_file: optionalText('For oauthbearer: file with a token, read at every login.', FILE),
+  token_command: list(
+    'For oauthbearer: program, and its arguments, that prints a token.',
+    entry('The program, or an argument.'),
+    [],
+    { max: 32, expected: 'a list such as [/usr/local/bin/token, --audience, kafka]' },
+  ),
+  token_url: optionalText('For oauthbearer: address that gives tokens for client_id and client_secret (OAuth 2).', {
+    expected: 'an address such as https://login.example/oauth2/token',
+  }),
+  client_id: optionalText('Name at `token_url`.'),
+  client_secret: optionalText('Secret at `token_url`, best taken from the environment.', { secret: true }),
+  client_secret_file: optionalText('File with the secret, read whenever a token is asked for.', FILE),
+  scope: optionalText('Scope that is asked for at `token_url`.'),
+  region: optionalText('AWS region, of msk-iam only; default: from the name of the broker.', {
+    expected: 'a region such as eu-west-1',
+    pattern: '^[a-z]{2}(-[a-z]+)+-\\d+$',
+  }),
+  extensions: map(
+    'Sent beside the token, such as { logicalCluster: lkc-1, identityPoolId: pool-1 } for Confluent Cloud.',
+    entry('The value.', { expected: 'text', pattern: '^[\\x20-\\x7e]+$' }),
+    { keyPattern: '^[A-Za-z]{1,64}$', max: 16, expected: 'texts by name' },
+  ),
+});
