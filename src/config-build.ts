@@ -107,5 +107,11 @@ export function buildRollup({ rollup, kafka }: Settings) {
     flushMs: rollup.flush,
     liveMs: rollup.live,
     ...(kafka?.continues ? { continues: true } : undefined),
+    ...beginOf(kafka?.start ?? 'earliest'),
   };
+}
+
+function beginOf(start: string): { begin?: 'latest' | number } {
+  if (start === 'earliest') return {};
+  return { begin: start === 'latest' ? start : Date.parse(start) };
 }

@@ -38,6 +38,10 @@ const TOKEN_SOURCES = ['token_file', 'token_command', 'token_url'] as const;
 export function buildKafka({ kafka }: Settings, fileAt: FileAt, report: Report) {
   if (kafka === null) return null;
   checkBrokers(kafka, report);
+  if (!['earliest', 'latest'].includes(kafka.start) && Number.isNaN(Date.parse(kafka.start))) {
+    const expected = 'earliest, latest, or a time such as 2026-01-31T12:00:00Z';
+    report.mistake('/kafka/start', { message: `${show(kafka.start)} is not a time`, value: kafka.start, expected });
+  }
   const preset = kafka.preset === null ? null : PRESETS[kafka.preset];
   const otherwise = <T>(key: string, value: T, presets: T | undefined): T =>
     presets === undefined || report.isWritten(join('/kafka', key)) ? value : presets;
@@ -65,6 +69,8 @@ export function buildKafka({ kafka }: Settings, fileAt: FileAt, report: Report) 
     requestTimeoutMs: kafka.request_timeout,
     sessionTimeoutMs: otherwise('session_timeout', kafka.session_timeout, preset?.sessionTimeoutMs),
     group: kafka.group,
+    fetchBytes: kafka.fetch,
+    fetchWaitMs: kafka.fetch_wait,
     createTopics: otherwise<boolean>('create_topics', kafka.create_topics, preset?.createTopics),
     tls: tls && buildTls(tls, '/kafka/tls', fileAt),
     sasl,

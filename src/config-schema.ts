@@ -162,6 +162,21 @@ const kafka = optionalSection('The Kafka cluster; absent: the spool is the log.'
   request_timeout: duration('After this a request counts as failed.', '30s', '1s', '10m'),
   session_timeout: duration('A rollup process that is silent for this long loses its partitions.', '10s', '6s', '5m'),
   group: text('Consumer group of the rollup.', 'millrace-rollup', { expected: 'a group name', pattern: IDENTIFIER }),
+  start: text(
+    'Where a rollup whose group has never committed begins: earliest, latest, or a time; the windows that were open there are left out.',
+    'earliest',
+    {
+      expected: 'earliest, latest, or a time such as 2026-01-31T12:00:00Z',
+      pattern: '^(earliest|latest|\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d(:\\d\\d(\\.\\d+)?)?(Z|[+-]\\d\\d:\\d\\d))$',
+    },
+  ),
+  fetch: size(
+    'Records of one partition in one answer of Kafka, packed; in memory they are about ten times as large.',
+    '128KiB',
+    '4KiB',
+    '64MiB',
+  ),
+  fetch_wait: duration('How long Kafka waits for records before it answers a rollup with none.', '250ms', '5ms', '10s'),
   create_topics: flag('Missing topics are created at the start.', true),
   continues: flag(
     'These topics go on where those of another prefix ended: windows that were open at the change are left out, not written in part.',

@@ -111,6 +111,10 @@ export interface KafkaConfig {
   readonly requestTimeoutMs: number;
   readonly sessionTimeoutMs: number;
   readonly group: string;
+  /** Of one partition in one answer, packed. */
+  readonly fetchBytes: number;
+  /** How long a broker waits for records before it answers with none. */
+  readonly fetchWaitMs: number;
   /** Missing topics are created at the start. */
   readonly createTopics: boolean;
   readonly tls: { readonly ca: string | null; readonly cert: string | null; readonly key: string | null } | null;
@@ -158,6 +162,8 @@ export interface RollupConfig {
   readonly stages: 1 | 2;
   /** The log goes on where another one ended: kafka.continues. */
   readonly continues?: boolean;
+  /** Where a rollup without a commit begins in Kafka: kafka.start; a time in milliseconds. Absent: earliest. */
+  readonly begin?: 'latest' | number;
   readonly skewMs: number;
   readonly repair: 'auto' | 'off';
   /** How long a window with late readings waits for more of them before it is repaired. */

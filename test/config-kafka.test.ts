@@ -125,6 +125,39 @@ describe('kafka.preset', () => {
   });
 });
 
+describe('kafka.start', () => {
+  const begin = (text: string) => {
+    const loaded = parse(text);
+    assert.ok(loaded.ok, JSON.stringify(loaded));
+    return loaded.config.rollup.begin;
+  };
+
+  it('is earliest, latest or a time', () => {
+    assert.equal(begin(''), undefined);
+    assert.equal(begin(', start: earliest'), undefined);
+    assert.equal(begin(', start: latest'), 'latest');
+    assert.equal(begin(', start: 2026-01-31T12:00:00+01:00'), Date.UTC(2026, 0, 31, 11));
+    assert.equal(begin(', start: 2026-01-31T12:00Z'), Date.UTC(2026, 0, 31, 12));
+  });
+
+  for (const [value, says] of [
+    [
+      'newest',
+      'kafka.start: "newest" is not of the right form; expected earliest, latest, or a time such as 2026-01-31T12:00:00Z',
+    ],
+    [
+      '2026-02-31',
+      'kafka.start: "2026-02-31" is not of the right form; expected earliest, latest, or a time such as 2026-01-31T12:00:00Z',
+    ],
+    [
+      '2026-13-01T00:00:00Z',
+      'kafka.start: "2026-13-01T00:00:00Z" is not a time; expected earliest, latest, or a time such as 2026-01-31T12:00:00Z',
+    ],
+  ] as const) {
+    it(`is not ${value}`, () => assert.deepEqual(mistakes(`, start: ${value}`), [says]));
+  }
+});
+
 describe('kafka.sasl', () => {
   it('takes a password, or the file of it', () => {
     const made = valid(', sasl: { username: u, password_file: secret/pw }');

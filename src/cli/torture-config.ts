@@ -93,7 +93,7 @@ export class TortureSettings {
     };
     if (kafka) {
       const own = { prefix: this.name, group: this.name, partitions: TORTURE_PARTITIONS, session_timeout: '6s' };
-      document.kafka = { ...absolute(kafka, base), ...own, create_topics: true, continues: false };
+      document.kafka = { ...absolute(kafka, base), ...own, create_topics: true, continues: false, start: 'earliest' };
     }
     if (influx) {
       const address = storePort === undefined ? {} : { url: this.#through(storePort) };

@@ -17,8 +17,6 @@ import type { KafkaOffsets, Marks } from './kafka-offsets.ts';
 import { type Generation, openSession, type Session } from './kafka-session.ts';
 import type { KafkaTopic } from './kafka-topics.ts';
 
-/** Bytes as they are compressed, of every partition at once: all of it stands in memory, ten times as large, and is collected. */
-const SETTINGS = { maxWaitMs: 250, partitionBytes: 128 * 1024 };
 /** How long `stop` waits for batches under way before it aborts their signal, and again after that. */
 const STOP_GRACE_MS = 5_000;
 
@@ -30,6 +28,7 @@ export function kafkaConsumer(
   offsets: KafkaOffsets,
   telemetry: Telemetry,
 ): LogConsumer {
+  const settings = { maxWaitMs: config.fetchWaitMs, partitionBytes: config.fetchBytes };
   const stop = new AbortController();
   const under = new Set<Promise<void>>();
   /** Our last commit of each partition of the present generation. */
@@ -139,7 +138,7 @@ export function kafkaConsumer(
       let reason: unknown;
       const before = generation;
       try {
-        session = await openSession(config, topic, group, sessionHandlers, SETTINGS, telemetry);
+        session = await openSession(config, topic, group, sessionHandlers, settings, telemetry);
         if (stop.signal.aborted) await session.close();
         reason = await session.ended;
       } catch (thrown) {

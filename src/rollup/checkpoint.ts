@@ -2,7 +2,7 @@
  * The commit: one offset, and beside it the few numbers that let an engine go on as if nothing had happened. Pure.
  *
  * Kafka keeps a metadata text with each committed offset, the spool's cursor file does the same. Ours is
- * `1 <WL> <F> <P> <S> <streams>`, separated by blanks, `-` for minus infinity ("none"):
+ * `1 <WL> <F> <P> <S> <streams> <B>`, separated by blanks, `-` for minus infinity ("none"); `<B>` only where it means something:
  *
  * offset   L: the smallest offset that contributes to any open window. Reading starts again here.
  * WL       the watermark just before L, so that the replay decides about late readings as the first pass did.
@@ -11,6 +11,7 @@
  * S        windows of the streams marked `!` are complete only if they start after S (truncated history; see engine.ts).
  * streams  one hash a stream, joined by `,`: its name, metrics, distinct fields and windows, grace and disorder. A stream whose hash is not
  *          among them is new or was changed: below L it was not read, or not by today's rules.
+ * B        the group began in the middle of the log because the user chose so: it has no windows that start at or before B.
  *
  * About 80 characters for one stream; MAX_STREAMS of them fit into the 4,096 that Kafka allows.
  */
@@ -34,28 +35,39 @@ export interface Progress {
   readonly completeAfterMs: number;
   /** Hash of each stream -> whether `completeAfterMs` binds it. */
   readonly streams: ReadonlyMap<string, boolean>;
+  readonly beganAfterMs?: number | undefined;
 }
 
 export function encodeCheckpoint(progress: Progress): Checkpoint {
   const numbers = [progress.watermarkMs, progress.frontierMs, progress.position, progress.completeAfterMs];
   const streams = [...progress.streams].map(([hash, bound]) => (bound ? `${hash}!` : hash));
-  const metadata = [VERSION, ...numbers.map(encodeNumber), streams.join(',')].join(' ');
+  const began = progress.beganAfterMs === undefined ? [] : [encodeNumber(progress.beganAfterMs)];
+  const metadata = [VERSION, ...numbers.map(encodeNumber), streams.join(','), ...began].join(' ');
   return { offset: progress.offset, metadata };
 }
 
 /** Null: not a checkpoint of this program, or of a version that meant something else. */
 export function decodeCheckpoint(checkpoint: Checkpoint): Progress | null {
-  const [version, watermark, frontier, position, completeAfter, streams, ...rest] = checkpoint.metadata.split(' ');
+  const [version, watermark, frontier, position, completeAfter, streams, began, ...rest] =
+    checkpoint.metadata.split(' ');
   if (version !== VERSION || streams === undefined || rest.length > 0) return null;
   const numbers = [watermark, frontier, position, completeAfter].map(decodeNumber);
   const [watermarkMs, frontierMs, readPosition, completeAfterMs] = numbers as [number, number, number, number];
-  if (numbers.some(Number.isNaN) || readPosition < checkpoint.offset || checkpoint.offset < 0) return null;
+  const beganAfterMs = began === undefined ? undefined : decodeNumber(began);
+  if (
+    Number.isNaN(beganAfterMs) ||
+    numbers.some(Number.isNaN) ||
+    readPosition < checkpoint.offset ||
+    checkpoint.offset < 0
+  )
+    return null;
   return {
     offset: checkpoint.offset,
     watermarkMs,
     frontierMs,
     position: readPosition,
     completeAfterMs,
+    ...(beganAfterMs === undefined ? undefined : { beganAfterMs }),
     streams: new Map(
       streams
         .split(',')

@@ -100,6 +100,7 @@ export class Engine {
   #position: number;
   #watermarkMs: number;
   #awaitsFirst: boolean;
+  #beganAfterMs: number | undefined;
   #rows: Row[] = [];
   #late: LogRecord[] = [];
   #panes: LogRecord[] = [];
@@ -120,6 +121,7 @@ export class Engine {
     this.#position = this.#start.offset;
     this.#watermarkMs = this.#start.watermarkMs;
     this.#awaitsFirst = this.#start.awaitsFirst;
+    this.#beganAfterMs = this.#start.beganAfterMs;
     for (const stream of streams) {
       const firstHash = streamHash(stream, options, 'first');
       const hash = stage === 'first' ? firstHash : streamHash(stream, options, stage);
@@ -237,6 +239,7 @@ export class Engine {
   #begin(first: StoredRecord): void {
     this.#awaitsFirst = false;
     const completeAfterMs = completeAfterFirst(first, this.#start, this.#options, this.#stage);
+    if (this.beginning === 'chosen') this.#beganAfterMs = completeAfterMs;
     for (const state of this.#streams.values()) {
       state.completeAfterMs = Math.max(state.completeAfterMs, completeAfterMs);
       state.handedAfterMs = Math.max(state.handedAfterMs, completeAfterMs);
@@ -396,6 +399,7 @@ export class Engine {
       if (bound) completeAfterMs = Math.max(completeAfterMs, state.completeAfterMs);
     }
     const position = Math.max(this.#position, this.#start.producedTo);
-    return encodeCheckpoint({ offset, watermarkMs, frontierMs, position, completeAfterMs, streams });
+    const beganAfterMs = this.#beganAfterMs;
+    return encodeCheckpoint({ offset, watermarkMs, frontierMs, position, completeAfterMs, streams, beganAfterMs });
   }
 }

@@ -18,21 +18,34 @@ export interface Commits {
 }
 
 /** Every window of this stream and label that ends at or before the answer is durable. */
-export type Frontiers = (stream: Stream, window: string) => number;
+export type Frontiers = ((stream: Stream, window: string) => number) & {
+  /** The group has no windows that start at or before it: it was told to begin in the middle of the log. */
+  readonly beganAfterMs: number;
+};
 
 export async function committedFrontiers(commits: Commits, partition: number): Promise<Outcome<Frontiers>> {
   const { log, panes, group } = commits;
-  const first = await frontierOf(log, group, partition);
-  if (!first.ok || panes === undefined) return first.ok ? succeed(() => first.value) : first;
-  const second = await frontierOf(panes, secondGroup(group), partition);
+  const first = await progressOf(log, group, partition);
+  if (!first.ok) return first;
+  const { frontierMs, beganAfterMs } = first.value;
+  if (panes === undefined) return succeed(Object.assign(() => frontierMs, { beganAfterMs }));
+  const second = await progressOf(panes, secondGroup(group), partition);
   if (!second.ok) return second;
-  return succeed((stream, window) =>
-    windowsOf(stream.windows, 'second').some(({ label }) => label === window) ? second.value : first.value,
-  );
+  const isSecond = (stream: Stream, window: string) =>
+    windowsOf(stream.windows, 'second').some(({ label }) => label === window);
+  const frontiers = (stream: Stream, window: string) =>
+    isSecond(stream, window) ? second.value.frontierMs : frontierMs;
+  return succeed(Object.assign(frontiers, { beganAfterMs }));
 }
 
-async function frontierOf(log: LogReader, group: string, partition: number): Promise<Outcome<number>> {
+async function progressOf(
+  log: LogReader,
+  group: string,
+  partition: number,
+): Promise<Outcome<{ frontierMs: number; beganAfterMs: number }>> {
   const stored = await log.checkpoint(group, partition);
   if (!stored.ok) return stored;
-  return succeed((stored.value && decodeCheckpoint(stored.value)?.frontierMs) ?? Number.NEGATIVE_INFINITY);
+  const none = Number.NEGATIVE_INFINITY;
+  const progress = stored.value && decodeCheckpoint(stored.value);
+  return succeed({ frontierMs: progress?.frontierMs ?? none, beganAfterMs: progress?.beganAfterMs ?? none });
 }

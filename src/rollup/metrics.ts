@@ -63,6 +63,9 @@ export class RollupMetrics {
       case 'cold':
         log.warn(fields, 'no commit and the log does not begin at its beginning: its first windows will be missing');
         break;
+      case 'chosen':
+        log.info(fields, 'no commit: begins where kafka.start says; windows that were open there are left out');
+        break;
       case 'foreign':
         log.warn(
           fields,

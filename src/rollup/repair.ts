@@ -26,6 +26,7 @@ import { pause } from '../retry.ts';
 import { type Row, type RowQuery, STATISTICS } from '../row.ts';
 import type { Stream } from '../stream.ts';
 import type { Telemetry } from '../telemetry.ts';
+import { begun } from './begin.ts';
 import { committedFrontiers, type Frontiers } from './frontiers.ts';
 import { decodeLate } from './late.ts';
 import type { RowStore } from './partition.ts';
@@ -57,7 +58,7 @@ export interface RepairOptions {
   /** Of the rollup whose rows these are. */
   readonly group: string;
   readonly streams: Readonly<Record<string, Stream>>;
-  readonly config: Pick<RollupConfig, 'graceMs' | 'disorderMs' | 'skewMs' | 'continues'>;
+  readonly config: Pick<RollupConfig, 'graceMs' | 'disorderMs' | 'skewMs' | 'continues' | 'begin'>;
   readonly store: RepairStore;
   readonly telemetry: Telemetry;
   readonly clock: Clock;
@@ -144,7 +145,7 @@ class RunningRepair implements Repair {
 
   async join(): Promise<void> {
     const handlers: ConsumerHandlers = {
-      assigned: async (assignments) => this.#assigned(assignments),
+      assigned: (assignments) => this.#assigned(assignments),
       batch: (batch, signal) => this.#batch(batch, signal),
       stopping: () => this.#commit(),
       ended: (reason) => this.#options.onEnded?.(reason),
@@ -176,10 +177,14 @@ class RunningRepair implements Repair {
     while (await pause(lookEveryMs, this.#stopped.signal)) await this.look();
   }
 
-  #assigned(assignments: readonly Assignment[]): Map<number, number> {
+  async #assigned(assignments: readonly Assignment[]): Promise<Map<number, number>> {
     this.#partitions = new Map();
+    const { late: reader, config, telemetry } = this.#options;
+    const { signal } = this.#stopped;
     const starts = new Map<number, number>();
-    for (const { partition, checkpoint, firstOffset } of assignments) {
+    // What was late before the rollup began is of windows that it does not have.
+    const from = await begun(assignments, { reader, begin: config.begin ?? 'earliest', telemetry, pause, signal });
+    for (const { partition, checkpoint, firstOffset } of from) {
       const start = Math.max(checkpoint?.offset ?? firstOffset, firstOffset);
       this.#partitions.set(partition, new LatePartition(start, decodeRevisions(checkpoint?.metadata ?? '')));
       starts.set(partition, start);

@@ -5,7 +5,9 @@
  * lies below the first record to be read is unknown, and only windows that start after S are emitted: they are known to be
  * complete, because no reading is accepted that is more than `skew` ahead of its tIn.
  *
- *   no usable checkpoint, not at offset 0          S = first tIn + grace + disorder + skew
+ *   no usable checkpoint, not at offset 0          S = first tIn + grace + disorder + skew; so, too, where the user chose
+ *                                                  to begin later than the log does (begin.ts): the checkpoint remembers
+ *                                                  this S as B, below which nobody has to have written a row
  *                                                  (offset 0 is the log's true beginning: everything is known; unless
  *                                                  it continues another log, as a new generation of topics does)
  *   the log lost records, all of them below P      S = F + grace + disorder + skew: at P the watermark was not higher
@@ -38,6 +40,8 @@ export interface Restore {
   readonly endOffset: number;
   /** The log goes on where another one ended, so its beginning is not the beginning of everything. */
   readonly continues?: boolean | undefined;
+  /** The log has more than is to be read: `firstOffset` was chosen. */
+  readonly isChosen?: boolean | undefined;
 }
 
 /**
@@ -45,7 +49,15 @@ export interface Restore {
  * ours. `rewound`: the log ends below P, it lost its end or was made anew; what is closed stays closed, and the log as it is
  * now decides all else. `reconfigured`: for some streams.
  */
-export type Beginning = 'resumed' | 'true-beginning' | 'cold' | 'foreign' | 'truncated' | 'rewound' | 'reconfigured';
+export type Beginning =
+  | 'resumed'
+  | 'true-beginning'
+  | 'cold'
+  | 'chosen'
+  | 'foreign'
+  | 'truncated'
+  | 'rewound'
+  | 'reconfigured';
 
 export interface Admission {
   readonly graceMs: number;
@@ -68,6 +80,8 @@ export interface Start {
   readonly completeAfterMs: ReadonlyMap<string, number>;
   /** Of a first stage: after this the stream's panes are all in the topic, too; absent = as S. */
   readonly handedAfterMs: ReadonlyMap<string, number>;
+  /** B, where the user had chosen to begin before this start. */
+  readonly beganAfterMs?: number | undefined;
 }
 
 export function startOf(
@@ -82,12 +96,14 @@ export function startOf(
   if (progress === null) {
     const offset = Math.max(checkpoint?.offset ?? firstOffset, firstOffset);
     const isTrue = offset === 0 && !restore.continues;
-    const beginning = isTrue ? 'true-beginning' : checkpoint ? 'foreign' : 'cold';
+    const isChosen = restore.isChosen === true && !isTrue;
+    const beginning = isTrue ? 'true-beginning' : checkpoint ? 'foreign' : isChosen ? 'chosen' : 'cold';
     const unknown = { watermarkMs: none, emittedToMs: none, producedTo: 0 };
     const awaitsFirst = !isTrue || stage === 'second';
     return { beginning, offset, awaitsFirst, ...unknown, completeAfterMs: new Map(), handedAfterMs: new Map() };
   }
   const emittedToMs = progress.frontierMs;
+  const { beganAfterMs } = progress;
   const isRewound = progress.position > endOffset;
   const handedAfterMs = new Map<string, number>();
   for (const stream of streams) {
@@ -97,7 +113,7 @@ export function startOf(
   if (progress.offset > endOffset) {
     const anew = { offset: firstOffset, watermarkMs: none, producedTo: firstOffset, completeAfterMs: new Map() };
     const awaitsFirst = firstOffset > 0 || restore.continues === true || stage === 'second';
-    return { beginning: 'rewound', emittedToMs, awaitsFirst, ...anew, handedAfterMs };
+    return { beginning: 'rewound', emittedToMs, awaitsFirst, ...anew, handedAfterMs, beganAfterMs };
   }
   const completeAfterMs = new Map<string, number>();
   let isChanged = false;
@@ -127,6 +143,7 @@ export function startOf(
     awaitsFirst: isTruncated,
     completeAfterMs,
     handedAfterMs,
+    beganAfterMs,
   };
 }
 

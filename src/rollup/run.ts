@@ -27,6 +27,7 @@ import { pause } from '../retry.ts';
 import type { Row, RunningQuery } from '../row.ts';
 import type { Stream } from '../stream.ts';
 import type { Telemetry } from '../telemetry.ts';
+import { begun } from './begin.ts';
 import { decodeCheckpoint, MAX_STREAMS } from './checkpoint.ts';
 import { Engine, type EngineOptions, type EngineStats } from './engine.ts';
 import { RollupMetrics } from './metrics.ts';
@@ -120,7 +121,7 @@ class RunningRollup implements Rollup {
 
   async join(): Promise<void> {
     const handlers: ConsumerHandlers = {
-      assigned: async (assignments) => this.#assigned(assignments),
+      assigned: (assignments) => this.#assigned(assignments),
       batch: (batch, signal) => this.#batch(batch, signal),
       stopping: () => this.#finish(),
       ended: (reason) => this.#ended(reason),
@@ -163,11 +164,15 @@ class RunningRollup implements Rollup {
     await Promise.all([...this.#loops, limit]);
   }
 
-  #assigned(assignments: readonly Assignment[]): ReadonlyMap<number, number> {
+  async #assigned(assignments: readonly Assignment[]): Promise<ReadonlyMap<number, number>> {
     this.#discardAll();
     this.#partitions = new Map();
+    const { reader, telemetry, stage, config } = this.#options;
+    // The second stage reads what the first, which has chosen, hands on.
+    const begin = stage === 'second' ? 'earliest' : (config.begin ?? 'earliest');
+    const { signal } = this.#stopped;
     const starts = new Map<number, number>();
-    for (const assignment of assignments) {
+    for (const assignment of await begun(assignments, { reader, begin, telemetry, pause: this.#pause, signal })) {
       const rollup = this.#restore(assignment);
       starts.set(assignment.partition, rollup.engine.position);
     }

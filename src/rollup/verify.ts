@@ -185,7 +185,8 @@ class Verification {
     } finally {
       for (const walk of this.#walks) await walk.batches.return?.();
     }
-    const completeAfterMs = this.#completeAfterMs();
+    const beganAfterMs = this.#walks.map(({ committed }) => committed.beganAfterMs);
+    const completeAfterMs = Math.max(this.#completeAfterMs(), ...beganAfterMs);
     return succeed({
       recordsRead: this.#recordsRead,
       rowsCompared: this.#rowsCompared,
@@ -268,6 +269,7 @@ class Verification {
       this.#held--;
       const walk = this.#walks.find((candidate) => candidate.partition === partition)!;
       if (row.endMs > walk.committed(lane.stream, row.window)) this.#pending++;
+      else if (row.startMs <= walk.committed.beganAfterMs) this.#outOfReach++;
       else this.#report({ kind: 'missing', expected: row, stored: null, fields: [] });
     }
     return repaired.length === 0 ? succeed(undefined) : this.#compareRepaired(lane, repaired);

@@ -19,6 +19,8 @@ export function kafkaConfig(brokers: readonly string[], changes: Partial<KafkaCo
     requestTimeoutMs: 5_000,
     sessionTimeoutMs: 6_000,
     group: 'rollup',
+    fetchBytes: 128 * 1024,
+    fetchWaitMs: 250,
     createTopics: true,
     tls: null,
     sasl: null,

@@ -24,8 +24,13 @@ describe('the checkpoint', () => {
         frontierMs: time,
         completeAfterMs: time,
         streams: fc.array(fc.tuple(hash, fc.boolean())).map((entries) => new Map(entries)),
+        began: fc.option(time),
       })
-      .map(({ ahead, ...rest }) => ({ ...rest, position: rest.offset + ahead }));
+      .map(({ ahead, began, ...rest }) => ({
+        ...rest,
+        position: rest.offset + ahead,
+        ...(began === null ? undefined : { beganAfterMs: began }),
+      }));
     fc.assert(fc.property(progress, (value) => assert.deepEqual(decodeCheckpoint(encodeCheckpoint(value)), value)));
   });
 
@@ -64,6 +69,7 @@ describe('the checkpoint', () => {
       frontierMs: far,
       position: 2 ** 53 - 1,
       completeAfterMs: far,
+      beganAfterMs: far,
       streams,
     };
     assert.ok(encodeCheckpoint(progress).metadata.length <= 4_096);
