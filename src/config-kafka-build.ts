@@ -1,6 +1,6 @@
 /** The `kafka:` section: from what the user wrote, and the preset, to the cluster; with everything that cannot work reported. */
 import { buildTls, type FileAt } from './config-build.ts';
-import { checkKeyPair, checkUrl } from './config-check.ts';
+import { checkKeyPair, checkUrl, isLoopback } from './config-check.ts';
 import { join } from './config-document.ts';
 import {
   GOOGLE_TOKEN_URL,
@@ -8,6 +8,7 @@ import {
   type Mechanism,
   PRESETS,
   type Preset,
+  type Secret,
   type TokenSource,
 } from './config-kafka.ts';
 import { type Report, show } from './config-report.ts';
@@ -74,7 +75,25 @@ export function buildKafka({ kafka }: Settings, fileAt: FileAt, report: Report) 
     createTopics: otherwise<boolean>('create_topics', kafka.create_topics, preset?.createTopics),
     tls: tls && buildTls(tls, '/kafka/tls', fileAt),
     sasl,
+    schemaRegistry: buildRegistry(kafka, fileAt, report),
   };
+}
+
+function buildRegistry({ schema_registry: registry }: KafkaSettings, fileAt: FileAt, report: Report) {
+  if (registry === null) return null;
+  const at = '/kafka/schema_registry';
+  const { format, register, username, timeout: timeoutMs } = registry;
+  const url = checkUrl(registry.url, `${at}/url`, ['https:', 'http:'], report);
+  const hasPassword = registry.password !== null || registry.password_file !== null;
+  if (username === null && hasPassword) {
+    const key = registry.password === null ? 'password_file' : 'password';
+    report.mistake(join(at, key), { message: 'a password without a user name', atKey: true });
+  }
+  const password = username === null ? null : buildSecret(registry, at, 'password', fileAt, report);
+  if (password !== null && url?.protocol === 'http:' && !isLoopback(url.hostname)) {
+    report.warn(`${at}/url`, { message: 'http: sends the password readable', wayOut: 'write https:' });
+  }
+  return { url: registry.url, format, register, username, password, timeoutMs };
 }
 
 const NO_FILES = { ca: null, cert: null, key: null };
@@ -174,19 +193,26 @@ function buildPassword(
   }
   const username = sasl.username ?? preset?.username ?? null;
   if (username === null) report.mistake('/kafka/sasl/username', { message: 'is missing', expected: 'text' });
-  const password = buildSecret(sasl, 'password', fileAt, report);
+  const password = buildSecret(sasl, '/kafka/sasl', 'password', fileAt, report);
   return username === null || password === null ? null : { mechanism, username, password };
 }
 
 /** One of the setting itself and the file of it. */
-function buildSecret(sasl: SaslSettings, key: 'password' | 'client_secret', fileAt: FileAt, report: Report) {
-  const file = sasl[`${key}_file`];
-  const at = join('/kafka/sasl', key);
-  if (sasl[key] !== null && file !== null) {
+function buildSecret<K extends string>(
+  settings: Readonly<Record<K | `${K}_file`, string | null>>,
+  section: string,
+  key: K,
+  fileAt: FileAt,
+  report: Report,
+): Secret | null {
+  const file: string | null = settings[`${key}_file`];
+  const text: string | null = settings[key];
+  const at = join(section, key);
+  if (text !== null && file !== null) {
     report.mistake(`${at}_file`, { message: `there is ${key} too`, atKey: true, wayOut: 'keep one of them' });
   }
-  if (sasl[key] === null && file === null) report.mistake(at, { message: 'is missing', expected: 'text' });
-  return file === null ? sasl[key] : { file: fileAt(`${at}_file`, file) };
+  if (text === null && file === null) report.mistake(at, { message: 'is missing', expected: 'text' });
+  return file === null ? text : { file: fileAt(`${at}_file`, file) };
 }
 
 function buildToken(
@@ -226,7 +252,7 @@ function buildToken(
     checkUrl(sasl.token_url!, '/kafka/sasl/token_url', ['https:', 'http:'], report);
     if (preset?.ownToken === 'google') return token({ from: 'google', url: sasl.token_url! });
     if (sasl.client_id === null) report.mistake('/kafka/sasl/client_id', { message: 'is missing', expected: 'text' });
-    const clientSecret = buildSecret(sasl, 'client_secret', fileAt, report) ?? '';
+    const clientSecret = buildSecret(sasl, '/kafka/sasl', 'client_secret', fileAt, report) ?? '';
     const { scope } = sasl;
     return token({ from: 'url', url: sasl.token_url!, clientId: sasl.client_id ?? '', clientSecret, scope });
   }

@@ -2,7 +2,18 @@
  * How to log in to Kafka, declared: a part of config-schema.ts; and the managed services, each with what it needs. A preset
  * changes defaults only: what the user writes stands, and config-kafka-build.ts says where that cannot work.
  */
-import { entry, FILE, list, map, optionalChoice, optionalSection, optionalText } from './config-setting.ts';
+import {
+  choice,
+  duration,
+  entry,
+  FILE,
+  flag,
+  list,
+  map,
+  optionalChoice,
+  optionalSection,
+  optionalText,
+} from './config-setting.ts';
 
 export const MECHANISMS = ['plain', 'scram-sha-256', 'scram-sha-512', 'oauthbearer'] as const;
 export type Mechanism = (typeof MECHANISMS)[number];
@@ -71,6 +82,16 @@ export type TokenSource =
   | { readonly from: 'aws'; readonly region: string }
   /** Google's metadata server, as every virtual machine there reaches it. */
   | { readonly from: 'google'; readonly url: string };
+
+export interface SchemaRegistryConfig {
+  readonly url: string;
+  readonly format: 'avro' | 'json';
+  /** Otherwise the schema must be there. */
+  readonly register: boolean;
+  readonly username: string | null;
+  readonly password: Secret | null;
+  readonly timeoutMs: number;
+}
 
 const MIB = 2 ** 20;
 
@@ -160,3 +181,16 @@ export const kafkaSasl = optionalSection('How to log in to Kafka.', {
     { keyPattern: '^[A-Za-z]{1,64}$', max: 16, expected: 'texts by name' },
   ),
 });
+
+export const schemaRegistry = optionalSection(
+  'A schema registry (Confluent API): readings are framed with the id of their schema; absent: they are plain JSON.',
+  {
+    url: entry('Address.', { expected: 'an address such as https://registry.example:8081' }),
+    format: choice('Of readings in Kafka.', ['avro', 'json'], 'avro'),
+    register: flag('Our schema is registered where it is missing; false: it must be there, and no other.', true),
+    username: optionalText('User name, or API key.'),
+    password: optionalText('Password, or API secret, best taken from the environment.', { secret: true }),
+    password_file: optionalText('File with the password, read again whenever the registry is asked.', FILE),
+    timeout: duration('After this a question counts as failed.', '10s', '100ms', '2m'),
+  },
+);

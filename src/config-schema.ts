@@ -4,7 +4,7 @@
  * (config-editor.ts).
  * The keys are the product's surface: adding one is free, renaming one needs a reason.
  */
-import { kafkaSasl, PRESET_NAMES } from './config-kafka.ts';
+import { kafkaSasl, PRESET_NAMES, schemaRegistry } from './config-kafka.ts';
 import { mqttLimits as limits } from './config-limits.ts';
 import {
   choice,
@@ -186,6 +186,7 @@ const kafka = optionalSection('The Kafka cluster; absent: the spool is the log.'
     optionalSection('Encrypts the connections; `true` or `{}` = with the authorities of the system.', clientTls),
   ),
   sasl: kafkaSasl,
+  schema_registry: schemaRegistry,
 });
 
 const influx = optionalSection('InfluxDB 2; absent: the embedded store.', {

@@ -12,7 +12,7 @@ import { buildInflux, buildIngest, buildMqtt, buildRollup, buildSpool } from './
 import { checkSettings } from './config-check.ts';
 import { type Environment, readDocument } from './config-document.ts';
 import { checkFiles, type NamedFile } from './config-files.ts';
-import type { KafkaSasl } from './config-kafka.ts';
+import type { KafkaSasl, SchemaRegistryConfig } from './config-kafka.ts';
 import { buildKafka } from './config-kafka-build.ts';
 import { type Mistake, Report } from './config-report.ts';
 import { SETTINGS } from './config-schema.ts';
@@ -119,6 +119,8 @@ export interface KafkaConfig {
   readonly createTopics: boolean;
   readonly tls: { readonly ca: string | null; readonly cert: string | null; readonly key: string | null } | null;
   readonly sasl: KafkaSasl | null;
+  /** Null: readings are JSON without a frame. */
+  readonly schemaRegistry: SchemaRegistryConfig | null;
 }
 
 export interface InfluxConfig {

@@ -27,6 +27,9 @@ export type Code =
   | 'KAFKA_RECORD_REFUSED'
   | 'KAFKA_GENERATION_LOST'
   | 'KAFKA_OTHER'
+  // the schema registry beside Kafka
+  | 'REGISTRY_UNREACHABLE'
+  | 'REGISTRY_REFUSED'
   // the store of rows
   | 'STORE_UNREACHABLE'
   | 'STORE_BUSY'

@@ -158,6 +158,52 @@ describe('kafka.start', () => {
   }
 });
 
+describe('kafka.schema_registry', () => {
+  it('is off by default, and Avro that registers itself when it is on', () => {
+    assert.equal(valid('').schemaRegistry, null);
+    const { schemaRegistry } = valid(', schema_registry: { url: "https://r:8081" }');
+    assert.deepEqual(schemaRegistry, {
+      ...{ url: 'https://r:8081', format: 'avro', register: true, username: null, password: null, timeoutMs: 10_000 },
+    });
+    const login = 'username: u, password_file: p, format: json, register: false';
+    const made = valid(`, schema_registry: { url: "https://r", ${login} }`).schemaRegistry!;
+    assert.deepEqual(
+      [made.username, made.password, made.format, made.register],
+      ['u', { file: '/etc/m/p' }, 'json', false],
+    );
+  });
+
+  for (const [what, text, line] of [
+    [
+      'an address that is none',
+      'url: r',
+      'kafka.schema_registry.url: "r" is not an address; expected an address that starts with https:// or http://',
+    ],
+    [
+      'a password in the address',
+      'url: "https://u:p@r"',
+      'kafka.schema_registry.url: an address with a password in it is shown in logs; use the settings for it',
+    ],
+    [
+      'a user without a password',
+      'url: "https://r", username: u',
+      'kafka.schema_registry.password: is missing; expected text',
+    ],
+    [
+      'a password without a user',
+      'url: "https://r", password: p',
+      'kafka.schema_registry.password: a password without a user name',
+    ],
+    [
+      'another format',
+      'url: "https://r", format: protobuf',
+      'kafka.schema_registry.format: "protobuf" is not known; expected one of avro, json',
+    ],
+  ] as const) {
+    it(`finds ${what}`, () => assert.deepEqual(mistakes(`, schema_registry: { ${text} }`), [line]));
+  }
+});
+
 describe('kafka.sasl', () => {
   it('takes a password, or the file of it', () => {
     const made = valid(', sasl: { username: u, password_file: secret/pw }');

@@ -68,7 +68,9 @@ export async function loadInspector(config: Config): Promise<Outcome<Inspect>> {
   const assets = await loadAssets(streams, DEFAULT_LIMITS);
   if (!assets.ok) return assets;
   const { skewMs, maxSeries } = config.rollup;
-  const limits = { ...DEFAULT_LIMITS, skewMs, maxSeries, payloadBytes: config.mqtt.limits.packetBytes };
+  const wellFormed = config.kafka?.schemaRegistry?.format === 'avro';
+  const payloadBytes = config.mqtt.limits.packetBytes;
+  const limits = { ...DEFAULT_LIMITS, skewMs, maxSeries, payloadBytes, wellFormed };
   const inspector = createInspector(streams, assets.value, limits);
   return { ok: true, value: (message) => inspector.inspect(message) };
 }

@@ -8,6 +8,8 @@ import type { Document } from './decode/document.ts';
 import { type Origin, readField } from './field.ts';
 import { Problem, show } from './refusal.ts';
 
+const LONE_SURROGATE = /\p{Cs}/u;
+
 export interface Counted {
   readonly name: string;
   readonly origin: Origin;
@@ -18,6 +20,7 @@ export function readDistinct(
   document: Document,
   tags: Readonly<Record<string, string>>,
   maxBytes: number,
+  wellFormed = false,
 ): string[] | Problem {
   const pairs: string[] = [];
   for (const { name, origin } of counted) {
@@ -29,6 +32,11 @@ export function readDistinct(
       return new Problem('number-out-of-range', place, `${place}: ${show(value)} ${hint}`);
     }
     const text = typeof value === 'string' ? value : JSON.stringify(value);
+    if (wellFormed && LONE_SURROGATE.test(text)) {
+      const place = 'tag' in origin ? '' : origin.field.pointer;
+      const reason = `${place}: ${show(value)} contains half of a surrogate pair, which Avro cannot keep`;
+      return new Problem('not-utf8', place, reason);
+    }
     const fits = text.length * 3 <= maxBytes || Buffer.byteLength(text) <= maxBytes;
     pairs.push(name, fits ? text : `sha256:${createHash('sha256').update(text).digest('hex')}`);
   }

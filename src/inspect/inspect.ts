@@ -38,6 +38,8 @@ export interface InspectLimits extends DecodeLimits, SeriesLimits {
   readonly identityBytes: number;
   /** Topics whose stream and tags are remembered, about; more only costs time. */
   readonly topics: number;
+  /** Half of a surrogate pair is refused where a text becomes part of a reading: JSON can carry it, UTF-8 and Avro cannot. */
+  readonly wellFormed: boolean;
 }
 
 export const DEFAULT_LIMITS: InspectLimits = {
@@ -51,6 +53,7 @@ export const DEFAULT_LIMITS: InspectLimits = {
   tagBytes: 256,
   identityBytes: 256,
   topics: 20_000,
+  wellFormed: false,
 };
 
 export interface Inspector {
@@ -155,7 +158,7 @@ class StreamInspector implements Inspector {
     const { tags, tagsText } = tagged;
     const reading = { stream: stream.name, key, timeMs, tags, tagsText, values, sequence, identity, payload: text };
     if (plan.distinct.length === 0) return { reading, tagging: tagged };
-    const distinct = readDistinct(plan.distinct, document, tags, identityBytes);
+    const distinct = readDistinct(plan.distinct, document, tags, identityBytes, this.#limits.wellFormed);
     return distinct instanceof Problem ? distinct : { reading: { ...reading, distinct }, tagging: tagged };
   }
 

@@ -37,8 +37,8 @@ export interface Token {
 /** `key` names the setting for errors. */
 export async function readSecret(secret: Secret, key: string): Promise<string> {
   if (typeof secret === 'string') return secret;
-  const text = (await readNamed(secret.file, `kafka.sasl.${key}_file`)).trim();
-  if (text === '') throw new CredentialsMissing(`kafka.sasl.${key}_file: ${secret.file} is empty`);
+  const text = (await readNamed(secret.file, `${key}_file`)).trim();
+  if (text === '') throw new CredentialsMissing(`${key}_file: ${secret.file} is empty`);
   return text;
 }
 
@@ -140,7 +140,7 @@ function printed([program, ...args]: readonly string[]): Promise<string> {
 
 async function clientCredentials(source: Extract<TokenSource, { from: 'url' }>): Promise<Token> {
   const key = 'kafka.sasl.token_url';
-  const secret = await readSecret(source.clientSecret, 'client_secret');
+  const secret = await readSecret(source.clientSecret, 'kafka.sasl.client_secret');
   const form = new URLSearchParams({ grant_type: 'client_credentials' });
   if (source.scope !== null) form.set('scope', source.scope);
   // RFC 6749, 2.3.1: both are encoded as in forms first.

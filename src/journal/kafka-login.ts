@@ -47,7 +47,7 @@ function withFile(sasl: PasswordLogin): Provider {
       const login =
         'keyFile' in sasl
           ? await readKeyFile(sasl.keyFile)
-          : { username: sasl.username, password: await readSecret(sasl.password, 'password') };
+          : { username: sasl.username, password: await readSecret(sasl.password, 'kafka.sasl.password') };
       await exchange(login)(args).authenticate();
     },
   });

@@ -4,12 +4,13 @@
  *   ones, and a partition that is not there is a mistake of ours;
  * - the answer must name every partition that was sent to;
  * - acks = all, no retries inside kafkajs: one call is one try, bounded by the request timeout;
+ * - readings are framed for a schema registry where there is one (kafka-wire.ts);
  * - after a failure that does not blame a record, the connections are replaced. The old ones are ended when their last
  *   request is over.
  * The caller has at most one request under way for a partition; that is what keeps the order.
  */
 import type { KafkaConfig } from '../config.ts';
-import { done, type Outcome } from '../errors.ts';
+import { done, type Outcome, succeed } from '../errors.ts';
 import type { LogRecord } from '../log.ts';
 import type { Telemetry } from '../telemetry.ts';
 import { encodeBatch } from './kafka-batch.ts';
@@ -17,6 +18,7 @@ import { disconnected, kafkaClient } from './kafka-client.ts';
 import { classify } from './kafka-errors.ts';
 import { type BatchTo, type ProduceLink, produceLink } from './kafka-produce.ts';
 import type { KafkaTopic } from './kafka-topics.ts';
+import { framed } from './kafka-wire.ts';
 
 /** Records for one partition. */
 export interface Part {
@@ -49,11 +51,12 @@ export function kafkaSender(config: KafkaConfig, gateway: string, telemetry: Tel
   const { compression } = config;
   const timeout = Math.max(BROKER_EARLIER_MS, config.requestTimeoutMs - BROKER_EARLIER_MS);
 
-  const encode = async ({ topic, partition, records }: Part): Promise<BatchTo> => ({
-    topic: topic.name,
-    partition,
-    batch: await encodeBatch(records, { gateway, implied: topic.kind, compression }),
-  });
+  const encode = async ({ topic, partition, records }: Part): Promise<Outcome<BatchTo>> => {
+    const sent = await framed(config, topic, records);
+    if (!sent.ok) return sent;
+    const batch = await encodeBatch(sent.value, { gateway, implied: topic.kind, compression });
+    return succeed({ topic: topic.name, partition, batch });
+  };
 
   const open = (): Link => {
     const produce = produceLink(kafkaClient(config, 0, telemetry));
@@ -81,7 +84,12 @@ export function kafkaSender(config: KafkaConfig, gateway: string, telemetry: Tel
         link = current ??= open();
         link.requests++;
         await link.connected;
-        await link.produce.produce(await Promise.all(parts.map(encode)), timeout);
+        const batches: BatchTo[] = [];
+        for (const encoded of await Promise.all(parts.map(encode))) {
+          if (!encoded.ok) return encoded;
+          batches.push(encoded.value);
+        }
+        await link.produce.produce(batches, timeout);
         return done;
       } catch (thrown) {
         const failure = classify(thrown, doing);

@@ -13,12 +13,14 @@
 import type { Consumer, EachBatchPayload } from 'kafkajs';
 import type { KafkaConfig } from '../config.ts';
 import { done, fail, type Outcome } from '../errors.ts';
-import type { Checkpoint, LogBatch } from '../log.ts';
+import type { Checkpoint, LogBatch, StoredRecord } from '../log.ts';
+import { backoff, pause } from '../retry.ts';
 import type { Telemetry } from '../telemetry.ts';
 import { disconnected, kafkaClient } from './kafka-client.ts';
 import { classify } from './kafka-errors.ts';
 import { fromMessage } from './kafka-record.ts';
 import type { KafkaTopic } from './kafka-topics.ts';
+import { isFramed, unframed } from './kafka-wire.ts';
 
 export interface Generation {
   readonly partitions: readonly number[];
@@ -85,6 +87,7 @@ export async function openSession(
   /** Of the newest batch: its `heartbeat` and `commitOffsetsIfNecessary` are the ones without kafkajs' retries. */
   let latest: EachBatchPayload | null = null;
   let busy = 0;
+  const pauses = backoff({ firstMs: 250, maxMs: 5_000 });
   let resolveEnded: (reason: unknown) => void;
   const ended = new Promise<unknown>((resolve) => {
     resolveEnded = resolve;
@@ -148,6 +151,24 @@ export async function openSession(
     }
   };
 
+  /** Until what the readings are framed with is known; null: they are not ours any more. */
+  const insist = async (records: readonly StoredRecord[], signal: AbortSignal): Promise<StoredRecord[] | null> => {
+    busy++;
+    try {
+      for (let failures = 1; !signal.aborted; failures++) {
+        const read = await unframed(config, topic, records);
+        if (read.ok) return read.value;
+        const { code, message, retryAfterMs = 0 } = read.failure;
+        const level = retryAfterMs > 0 ? 'error' : 'warn';
+        telemetry.limited(level, `kafka-wire ${topic.name}`, { code }, `${message}; reading waits`, 60_000);
+        await pause(Math.max(retryAfterMs, pauses.delayMs(failures)), signal);
+      }
+      return null;
+    } finally {
+      busy--;
+    }
+  };
+
   const eachBatch = async (payload: EachBatchPayload): Promise<void> => {
     const { batch } = payload;
     const current = generation;
@@ -163,8 +184,10 @@ export async function openSession(
     }
     const lastOffset = batch.lastOffset();
     const nextOffset = Number(lastOffset) + 1;
-    const records = batch.messages.map((message) => fromMessage(message, topic.kind));
     const { partition } = batch;
+    const found = batch.messages.map((message) => fromMessage(message, topic.kind));
+    const records = topic.kind === 'reading' && found.some(isFramed) ? await insist(found, current.signal) : found;
+    if (records === null) return;
     await deliver({ partition, records, nextOffset, endOffset: Number(batch.highWatermark) }, current);
     if (current.signal.aborted || current.positions.get(partition) !== expected) return;
     payload.resolveOffset(lastOffset);

@@ -54,6 +54,7 @@ export async function startGateway(needs: GatewayNeeds): Promise<Outcome<Gateway
     payloadBytes: config.mqtt.limits.packetBytes,
     skewMs: config.rollup.skewMs,
     maxSeries: config.rollup.maxSeries,
+    wellFormed: config.kafka?.schemaRegistry?.format === 'avro',
   };
   const assets = await loadAssets(streams, limits);
   if (!assets.ok) return assets;

@@ -122,6 +122,7 @@ const NEEDS_A_PERSON: Readonly<Partial<Record<Code, string>>> = {
   SPOOL_NO_SPACE: 'Make room on the disk of the data folder. Devices are then acknowledged again, without a restart.',
   KAFKA_AUTHENTICATION:
     'Correct what is said above, in kafka.sasl or kafka.tls. Files are read again by themselves; a changed configuration needs a restart.',
+  REGISTRY_REFUSED: 'Correct what is said above, in kafka.schema_registry or in the registry itself.',
   KAFKA_NOT_AUTHORIZED: 'Allow this user to write to and read from the topics with the configured prefix.',
   KAFKA_TOPIC_MISMATCH:
     'Set kafka.partitions to what the topic has, or choose another kafka.prefix; the number is never changed in place.',

@@ -32,8 +32,8 @@ export function kafkaYaml(brokers: readonly string[], prefix: string, more = '')
 export class KafkaSide {
   readonly config: KafkaConfig;
 
-  constructor(brokers: readonly string[], prefix: string) {
-    this.config = kafkaConfig(brokers, { prefix, partitions: PARTITIONS, group: `${prefix}.test` });
+  constructor(brokers: readonly string[], prefix: string, changes: Partial<KafkaConfig> = {}) {
+    this.config = kafkaConfig(brokers, { prefix, partitions: PARTITIONS, group: `${prefix}.test`, ...changes });
   }
 
   async records(role: TopicRole): Promise<StoredRecord[]> {

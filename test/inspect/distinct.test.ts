@@ -24,6 +24,15 @@ describe('Values whose different ones are counted', () => {
     assert.deepEqual([code, field], ['number-out-of-range', '/userid']);
   });
 
+  it('refuse half of a surrogate pair where readings become Avro, which cannot keep it, and nowhere else', () => {
+    const payload = makeMessage(`{"ts":${NOW},"userid":"a\\ud800"}`);
+    assert.equal(readingOf(inspector.inspect(payload)).distinct![1], 'a\ud800');
+    const strict = inspectorFor({ distinct: ['userid'], metrics: [] }, { limits: { wellFormed: true } });
+    const { code, field, reason } = refusalOf(strict.inspect(payload));
+    assert.deepEqual([code, field], ['not-utf8', '/userid']);
+    assert.match(reason, /half of a surrogate pair, which Avro cannot keep/);
+  });
+
   it('cost other streams nothing in the log', () => {
     assert.equal(readingOf(inspectorFor().inspect(message({ temperature: 1 }))).distinct, undefined);
   });

@@ -24,6 +24,7 @@ export function kafkaConfig(brokers: readonly string[], changes: Partial<KafkaCo
     createTopics: true,
     tls: null,
     sasl: null,
+    schemaRegistry: null,
     ...changes,
   };
 }
