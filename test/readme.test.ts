@@ -46,7 +46,8 @@ const RUN_BY_HAND = [
   'npm run --silent millrace -- torture --minutes 1',
   'npm run bench -- anomaly --nab ~/NAB',
   'npm run bench -- connections',
-  'npm run bench -- ingress',
+  'npm run bench -- ingress --peers',
+  'npm run bench -- peers',
   'npm run bench -- rollup',
 ];
 /** No Docker engine: the README says that these were not run. */
@@ -245,6 +246,12 @@ describe('The README', function () {
     const env = 'KAFKA=127.0.0.1:9092 INFLUX_URL=http://127.0.0.1:8086 INFLUX_TOKEN=t';
     const { ended, output } = start(`${env} npm run --silent millrace -- check --config both.yaml`);
     assert.equal(await ended, 0, output());
+  });
+
+  it('has the tables of figures that the results make (npm run generate writes them)', () => {
+    const text = readFileSync(join(root, 'README.md'), 'utf8');
+    assert.equal(withTables(text), text);
+    assert.match(text, /<!-- figures: ingress -->\n\|/);
   });
 
   it('has links and files that exist', () => {

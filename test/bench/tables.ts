@@ -1,0 +1,81 @@
+/**
+ * The README's tables of figures, made from the results in test/bench/results: `npm run generate` writes them between their
+ * marks, and a test fails while the README says something else.
+ */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+
+const README = fileURLToPath(new URL('../../README.md', import.meta.url));
+
+interface IngressFigures {
+  readonly messagesPerSecond: number;
+  readonly cpuSecondsPerMillion: number;
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+  readonly peakMiB: number;
+}
+
+interface PeerFigures {
+  readonly kills: number;
+  readonly acknowledged: number;
+  readonly lost: number;
+}
+
+const SYSTEMS: readonly (readonly [system: string, title: string, peer: string | null])[] = [
+  ['aedes', 'bare Aedes, which keeps nothing', null],
+  ['spool', 'Millrace, acknowledged from the spool', null],
+  ['kafka', 'Millrace, and into Kafka', 'millrace'],
+  ['mosquitto + telegraf', 'Mosquitto + Telegraf, into Kafka', 'mosquitto + telegraf'],
+];
+const FLAT_OUT = '100 x 20 flat out';
+const STEADY = '1,000 x 1 at 10,000/s';
+
+/** The README with its tables as the results have them. */
+export function withTables(readme: string): string {
+  return readme.replace(
+    /(<!-- figures: ingress -->\n)[\s\S]*?(<!-- end of figures -->)/,
+    (_, begin: string, end: string) => `${begin}${ingressTable()}${end}`,
+  );
+}
+
+function ingressTable(): string {
+  const ingress = result<Record<string, Record<string, IngressFigures>>>('ingress');
+  const peers = result<Record<string, PeerFigures>>('peers');
+  const rows = SYSTEMS.map(([system, title, peer]) => {
+    const [flatOut, steady] = [ingress[FLAT_OUT]![system]!, ingress[STEADY]![system]!];
+    const killed = peer === null ? null : peers[peer]!;
+    const cells = [
+      title,
+      number(flatOut.messagesPerSecond),
+      flatOut.cpuSecondsPerMillion.toFixed(1),
+      `${steady.cpuSecondsPerMillion.toFixed(0)}`,
+      `${steady.p50Ms.toFixed(1)} / ${steady.p99Ms.toFixed(1)}`,
+      `${Math.max(flatOut.peakMiB, steady.peakMiB).toFixed(0)}`,
+      killed === null ? '' : `${number(killed.lost)} of ${number(killed.acknowledged)}`,
+    ];
+    return `| ${cells.join(' | ')} |\n`;
+  });
+  const head = [
+    '',
+    'messages/s',
+    'CPU-s per million',
+    'the same at 1,000 x 1',
+    'PUBACK p50 / p99 ms there',
+    'peak MiB',
+    'lost of acknowledged',
+  ];
+  return `| ${head.join(' | ')} |\n|${'---|'.repeat(head.length)}\n${rows.join('')}`;
+}
+
+/** Three significant digits. */
+function number(value: number): string {
+  return Number(value.toPrecision(3)).toLocaleString('en-US');
+}
+
+function result<F>(bench: string): F {
+  return JSON.parse(readFileSync(new URL(`results/${bench}.json`, import.meta.url), 'utf8')).figures;
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  writeFileSync(README, withTables(readFileSync(README, 'utf8')));
+}
