@@ -4,16 +4,17 @@
  * subject `<topic>-value`; everything on this side of Kafka sees the JSON of `encodeReading`.
  *
  * On the way out a record that does not fit the schema is refused like one that the broker refuses (`KAFKA_RECORD_REFUSED`:
- * it becomes a dead letter); inspection sees to it that there is none. On the way back the first byte says whether a value is
- * framed, JSON begins otherwise; so a topic may have both, from before and after the setting was changed. A framed value whose
- * schema cannot be had, or is not that of a reading, is a failure: reading waits, and nothing is skipped.
+ * it becomes a dead letter); inspection sees to it that there is none. On the way back the first byte says whether a value may
+ * be framed, JSON begins otherwise; so a topic may have both, from before and after the setting was changed. While the registry
+ * does not answer, or the setting is missing and the value is a reading of ours, reading waits and nothing is skipped. What the
+ * registry says is no reading, somebody else's record, passes as it is: whoever reads on counts it as unreadable.
  */
 import type { KafkaConfig } from '../config.ts';
 import type { SchemaRegistryConfig } from '../config-kafka.ts';
 import { fail, type Outcome, succeed } from '../errors.ts';
 import type { LogRecord, StoredRecord } from '../log.ts';
 import type { KafkaTopic } from './kafka-topics.ts';
-import { type FromAvro, fromAvro, READING_AVRO, READING_JSON_SCHEMA, toAvro } from './reading-avro.ts';
+import { beginsAsAvro, type FromAvro, fromAvro, READING_AVRO, READING_JSON_SCHEMA, toAvro } from './reading-avro.ts';
 import { type RegisteredSchema, type SchemaRegistry, schemaRegistry } from './schema-registry.ts';
 
 const MAGIC = 0;
@@ -61,6 +62,7 @@ export async function framed(
   return succeed(out);
 }
 
+/** As far as the first bytes tell. */
 export function isFramed(record: StoredRecord): boolean {
   return record.kind === 'reading' && record.value.length >= HEAD_BYTES && record.value[0] === MAGIC;
 }
@@ -79,40 +81,46 @@ export async function unframed(
     }
     const { buffer, byteOffset, byteLength } = record.value;
     const bytes = Buffer.from(buffer, byteOffset, byteLength);
-    const read = await readerOf(config, topic, bytes.readUInt32BE(1));
+    const [id, body] = [bytes.readUInt32BE(1), bytes.subarray(HEAD_BYTES)];
+    const { schemaRegistry: settings } = config;
+    if (!settings) {
+      if (body[0] === OPENING_BRACE || beginsAsAvro(body)) return missing(topic, id);
+      out.push(record);
+      continue;
+    }
+    const read = await readerOf(settings, id);
     if (!read.ok) return read;
-    const value = read.value(bytes.subarray(HEAD_BYTES));
-    // Bytes that are not what their schema says are counted as unreadable by whoever reads on.
+    const value = read.value(body);
     out.push(value === null ? record : { ...record, value });
   }
   return succeed(out);
 }
 
+const OPENING_BRACE = 0x7b;
+
+function missing(topic: KafkaTopic, id: number) {
+  const message = `reading ${topic.name}: its readings have a schema (id ${id}): set kafka.schema_registry`;
+  return fail('REGISTRY_REFUSED', message, { retryable: true, retryAfterMs: PERSON_PAUSE_MS });
+}
+
 const asItIs: FromAvro = (bytes) => bytes;
+const notOurs: FromAvro = () => null;
 /** Compiled, by the text of the schema, of which a topic has few. */
-const compiled = new Map<string, FromAvro | string>();
+const compiled = new Map<string, FromAvro>();
 const MAX_COMPILED = 100;
 
-async function readerOf(config: KafkaConfig, topic: KafkaTopic, id: number): Promise<Outcome<FromAvro>> {
-  const doing = `reading ${topic.name}`;
-  if (!config.schemaRegistry) {
-    return refused(`${doing}: its readings have a schema (id ${id}): set kafka.schema_registry`);
-  }
-  const schema = await registryOf(config.schemaRegistry).schemaOf(id);
+async function readerOf(settings: SchemaRegistryConfig, id: number): Promise<Outcome<FromAvro>> {
+  const schema = await registryOf(settings).schemaOf(id);
   if (!schema.ok) return schema;
+  if (schema.value === null) return succeed(notOurs);
   const { type, text } = schema.value;
   if (type === 'JSON') return succeed(asItIs);
-  if (type !== 'AVRO') return refused(`${doing}: schema ${id} is of the type ${type}, and can be AVRO or JSON`);
+  if (type !== 'AVRO') return succeed(notOurs);
   let reader = compiled.get(text);
   if (reader === undefined) {
-    reader = fromAvro(text);
+    reader = fromAvro(text) ?? notOurs;
     if (compiled.size >= MAX_COMPILED) compiled.clear();
     compiled.set(text, reader);
   }
-  return typeof reader === 'string'
-    ? refused(`${doing}: schema ${id} is not that of a reading: ${reader}`)
-    : succeed(reader);
+  return succeed(reader);
 }
-
-const refused = (message: string) =>
-  fail('REGISTRY_REFUSED', message, { retryable: true, retryAfterMs: PERSON_PAUSE_MS });

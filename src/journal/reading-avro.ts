@@ -117,14 +117,24 @@ function envelope({ stream, time, tags, values, sequence, identity, distinct, pa
 /** The JSON of a reading; null: the bytes are not of that schema. */
 export type FromAvro = (bytes: Buffer) => Buffer | null;
 
-/** For what was written with this schema, ours or one that Avro's rules can resolve to it; a text: why it cannot be read. */
-export function fromAvro(schema: string): FromAvro | string {
+/** Whether the bytes are, or begin with, a reading by our schema, which may have grown since. */
+export function beginsAsAvro(bytes: Buffer): boolean {
+  try {
+    // The declaration leaves out that a value which is cut short is `undefined`.
+    return (OURS.decode(bytes) as { value?: unknown }).value !== undefined;
+  } catch {
+    return false;
+  }
+}
+
+/** For what was written with this schema, ours or one that Avro's rules can resolve to it; null: that of something else. */
+export function fromAvro(schema: string): FromAvro | null {
   let resolver: Parameters<typeof OURS.fromBuffer>[1];
   try {
     const writer = typeOf(JSON.parse(schema));
     if (!writer.equals(OURS)) resolver = OURS.createResolver(writer);
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
+  } catch {
+    return null;
   }
   return (bytes) => {
     try {

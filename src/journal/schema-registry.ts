@@ -15,18 +15,21 @@ export interface RegisteredSchema {
 export interface SchemaRegistry {
   /** Registers it, where the configuration says so; else it must be there already. */
   idOf(subject: string, schema: RegisteredSchema): Promise<Outcome<number>>;
-  schemaOf(id: number): Promise<Outcome<RegisteredSchema>>;
+  /** Null: the registry says that there is none. */
+  schemaOf(id: number): Promise<Outcome<RegisteredSchema | null>>;
 }
 
 /** Ids whose schemas are remembered; the oldest makes room. */
 const MAX_SCHEMAS = 100;
 const MAX_ANSWER_BYTES = 4 * 2 ** 20;
 const PERSON_PAUSE_MS = 10_000;
+/** Of the published API; the web server in front may answer 404 too. */
+const SCHEMA_NOT_FOUND = 40403;
 const CONTENT_TYPE = 'application/vnd.schemaregistry.v1+json';
 
 export function schemaRegistry(config: SchemaRegistryConfig): SchemaRegistry {
   const ids = new Map<string, number>();
-  const schemas = new Map<number, RegisteredSchema>();
+  const schemas = new Map<number, RegisteredSchema | null>();
   const asking = new Map<string, Promise<Outcome<unknown>>>();
 
   /** Those who ask the same at the same time wait for one answer. */
@@ -56,15 +59,19 @@ export function schemaRegistry(config: SchemaRegistryConfig): SchemaRegistry {
     },
     async schemaOf(id) {
       const known = schemas.get(id);
-      if (known) return succeed(known);
+      if (known !== undefined) return succeed(known);
       return once(`#${id}`, async () => {
         const doing = `asking for schema ${id}`;
         const answer = await request(config, doing, `/schemas/ids/${id}`);
-        if (!answer.ok) return answer;
-        const { schema, schemaType = 'AVRO' } = answer.value;
-        if (typeof schema !== 'string') return odd(config, doing);
+        const isUnknown = !answer.ok && answer.failure.cause === SCHEMA_NOT_FOUND;
+        if (!answer.ok && !isUnknown) return answer;
+        let found: RegisteredSchema | null = null;
+        if (answer.ok) {
+          const { schema, schemaType = 'AVRO' } = answer.value;
+          if (typeof schema !== 'string') return odd(config, doing);
+          found = { type: schemaType as RegisteredSchema['type'], text: schema };
+        }
         if (schemas.size >= MAX_SCHEMAS) schemas.delete(schemas.keys().next().value!);
-        const found = { type: schemaType as RegisteredSchema['type'], text: schema };
         schemas.set(id, found);
         return succeed(found);
       });
@@ -104,7 +111,8 @@ async function request(
   if (status >= 500 || status === 408 || status === 429) {
     return away(`${where}: the schema registry answers ${said}`);
   }
-  return refused(`${where}: ${MEANINGS[status] ?? 'the schema registry refuses it'} (${said})`);
+  const meaning = MEANINGS[status] ?? 'the schema registry refuses it';
+  return refused(`${where}: ${meaning} (${said})`, answer?.error_code);
 }
 
 const MEANINGS: Readonly<Record<number, string>> = {
@@ -122,8 +130,9 @@ async function login({ username, password }: SchemaRegistryConfig): Promise<Reco
 }
 
 const away = (message: string) => fail('REGISTRY_UNREACHABLE', message, { retryable: true });
-const refused = (message: string) =>
-  fail('REGISTRY_REFUSED', message, { retryable: true, retryAfterMs: PERSON_PAUSE_MS });
+/** `cause`: the registry's own code. */
+const refused = (message: string, cause?: unknown) =>
+  fail('REGISTRY_REFUSED', message, { retryable: true, retryAfterMs: PERSON_PAUSE_MS, cause });
 const odd = ({ url }: SchemaRegistryConfig, doing: string) =>
   refused(`${doing} at ${url}: what answers is not a schema registry`);
 

@@ -40,6 +40,18 @@ describe('a schema registry', () => {
     assert.equal(stub.asked.length, 1);
   });
 
+  it('says that there is no schema with an id, and is not asked for it again', async () => {
+    assert.deepEqual(await registry.schemaOf(7), { ok: true, value: null });
+    assert.deepEqual(await registry.schemaOf(7), { ok: true, value: null });
+    assert.equal(stub.asked.length, 1);
+  });
+
+  it('is not believed when a web server in its place knows nothing', async () => {
+    stub.trouble = { status: 404, body: 'not found' };
+    const outcome = await registry.schemaOf(7);
+    assert.ok(!outcome.ok && outcome.failure.code === 'REGISTRY_REFUSED');
+  });
+
   it('remembers no more schemas than its limit', async () => {
     for (let i = 0; i < 101; i++) stub.add('s', `"${i}"`);
     for (let i = 0; i < 101; i++) assert.ok((await registry.schemaOf(70_000 + i)).ok);
