@@ -16,6 +16,8 @@ const OWNERS: Record<string, string[]> = {
   'mqtt-packet': ['src/ingress/'],
   ws: ['src/ingress/'],
   kafkajs: ['src/journal/'],
+  avsc: ['src/journal/'],
+  'aws-msk-iam-sasl-signer-js': ['src/journal/'],
   '@influxdata/influxdb-client': ['src/store/'],
   '@influxdata/influxdb-client-apis': ['src/store/'],
   fastify: ['src/view/'],

@@ -17,7 +17,12 @@ const MAX_RETRY_MS = 1_000;
 const DISCONNECT_TIMEOUT_MS = 3_000;
 
 /** Throws when a TLS file cannot be read; call it where a failure to connect is expected. */
-export function kafkaClient(config: KafkaConfig, retries: number, telemetry: Telemetry): Kafka {
+export function kafkaClient(
+  config: KafkaConfig,
+  retries: number,
+  telemetry: Telemetry,
+  loginFailed: (error: unknown) => void = () => {},
+): Kafka {
   const settings: KafkaJsConfig = {
     clientId: 'millrace',
     brokers: [...config.brokers],
@@ -42,7 +47,7 @@ export function kafkaClient(config: KafkaConfig, retries: number, telemetry: Tel
       ...(key ? { key: readFileSync(key) } : undefined),
     };
   }
-  if (config.sasl) settings.sasl = kafkaLogin(config.sasl);
+  if (config.sasl) settings.sasl = kafkaLogin(config.sasl, loginFailed);
   return new Kafka(settings);
 }
 

@@ -7,7 +7,7 @@
  * next request then fails with a closed connection that says nothing of tokens.
  */
 import { createRequire } from 'node:module';
-import type { AuthenticationProviderArgs, Authenticator, Mechanism, SASLOptions } from 'kafkajs';
+import type { AuthenticationProviderArgs, Authenticator, Mechanism } from 'kafkajs';
 import type { KafkaSasl } from '../config-kafka.ts';
 import { type AskToken, readKeyFile, readSecret, tokensFrom } from './kafka-credentials.ts';
 
@@ -30,17 +30,34 @@ const EXCHANGES: Readonly<Record<PasswordLogin['mechanism'], string>> = {
 /** Clients of one thread, of which each failure makes a new one, share the tokens of their configuration. */
 const tokens = new WeakMap<TokenLogin, AskToken>();
 
-export function kafkaLogin(sasl: KafkaSasl): SASLOptions | Mechanism {
+/** `failed` hears of every login that did not succeed, also of those that kafkajs repeats. */
+export function kafkaLogin(sasl: KafkaSasl, failed: (error: unknown) => void): Mechanism {
+  const { mechanism, authenticationProvider } = loginOf(sasl);
+  return {
+    mechanism,
+    authenticationProvider: (args) => ({
+      async authenticate() {
+        try {
+          await authenticationProvider(args).authenticate();
+        } catch (error) {
+          failed(error);
+          throw error;
+        }
+      },
+    }),
+  };
+}
+
+function loginOf(sasl: KafkaSasl): Mechanism {
   if (sasl.mechanism === 'oauthbearer') {
     const ask = tokens.get(sasl) ?? tokensFrom(sasl.token);
     tokens.set(sasl, ask);
     return { mechanism: 'oauthbearer', authenticationProvider: bearer(ask, sasl.extensions) };
   }
-  if (!('keyFile' in sasl) && typeof sasl.password === 'string') return { ...sasl } as SASLOptions;
-  return { mechanism: sasl.mechanism, authenticationProvider: withFile(sasl) };
+  return { mechanism: sasl.mechanism, authenticationProvider: passwords(sasl) };
 }
 
-function withFile(sasl: PasswordLogin): Provider {
+function passwords(sasl: PasswordLogin): Provider {
   const exchange = require(EXCHANGES[sasl.mechanism]) as (login: object) => Provider;
   return (args) => ({
     async authenticate() {

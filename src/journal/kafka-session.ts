@@ -72,8 +72,10 @@ export async function openSession(
   settings: SessionSettings,
   telemetry: Telemetry,
 ): Promise<Session> {
+  // A consumer whose session the broker ended for want of a login does not come back by itself: the owner opens the next one.
+  const loginFailed = (error: unknown) => setImmediate(() => void finish(error));
   const heartbeatMs = Math.max(100, Math.floor(config.sessionTimeoutMs / 4));
-  const consumer: Consumer = kafkaClient(config, RETRIES, telemetry).consumer({
+  const consumer: Consumer = kafkaClient(config, RETRIES, telemetry, loginFailed).consumer({
     groupId: group,
     sessionTimeout: config.sessionTimeoutMs,
     rebalanceTimeout: config.sessionTimeoutMs,

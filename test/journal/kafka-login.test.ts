@@ -1,19 +1,21 @@
 /** Every way to log in to Kafka, on a real broker with a listener for each: what is accepted, what each refusal is called. */
 import assert from 'node:assert/strict';
-import { rmSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import type { KafkaConfig } from '../../src/config.ts';
 import type { TokenSource } from '../../src/config-kafka.ts';
+import type { Failure } from '../../src/errors.ts';
 import { kafkaReader } from '../../src/journal/kafka-reader.ts';
 import { kafkaTopics, prepareTopics } from '../../src/journal/kafka-topics.ts';
 import { kafkaWriter } from '../../src/journal/kafka-writer.ts';
 import { silentTelemetry, Telemetry } from '../../src/telemetry.ts';
 import { type SecureKafka, startSecureKafka } from '../support/kafka-secure.ts';
 import { needKafka } from '../support/servers.ts';
-import { kafkaConfig, reading } from './kafka-fixture.ts';
+import { until } from '../support/until.ts';
+import { kafkaConfig, numberOf, reading } from './kafka-fixture.ts';
 
 const telemetry = silentTelemetry();
 /** Shorter than this test takes: what outlives it has logged in again. */
@@ -217,20 +219,38 @@ describe('a login to Kafka', function () {
     assert.deepEqual([...new Set(asked)], [`${basic} grant_type=client_credentials&scope=kafka`]);
   });
 
-  it('ends when the session ends and there is no further token, with the reason', async () => {
-    const path = tokenFile(5_000).file;
-    const to = bearer({ from: 'file', file: path });
-    const writer = kafkaWriter(to, kafkaTopics(to).readings, { gateway: 'g', telemetry });
-    assert.ok((await writer.append([reading('device-1', ++count)])).ok);
-    rmSync(path);
-    let outcome = await writer.append([reading('device-1', ++count)]);
-    const untilAt = performance.now() + 20_000;
-    while (outcome.ok && performance.now() < untilAt) {
-      await new Promise((resolve) => setTimeout(resolve, 100));
-      outcome = await writer.append([reading('device-1', ++count)]);
+  it('ends when the session ends and the password is no longer right, and begins again when it is, both ways', async () => {
+    const to = password('scram-sha-512', { file: file('turns', 'right') });
+    const topic = kafkaTopics(to).readings;
+    const reader = kafkaReader(to, topic, telemetry);
+    const read: number[] = [];
+    await reader.consume('begins-again', {
+      assigned: async (all) =>
+        new Map(all.map(({ partition, checkpoint, endOffset }) => [partition, checkpoint?.offset ?? endOffset])),
+      batch: async ({ records }) => void read.push(...records.map(numberOf)),
+      stopping: async () => {},
+      ended: (reason) => assert.fail(String(reason)),
+    });
+    const writer = kafkaWriter(to, topic, { gateway: 'g', telemetry });
+    let failure: Failure | null = null;
+    const append = async (): Promise<boolean> => {
+      const outcome = await writer.append([reading('device-1', ++count)]);
+      failure = outcome.ok ? null : outcome.failure;
+      return outcome.ok;
+    };
+    try {
+      await until(async () => (await append()) && read.length > 0, 30_000, 'both ways are open');
+      file('turns', 'wrong');
+      await until(async () => !(await append()), 20_000, 'the writer is shut out');
+      assert.match((failure as Failure | null)?.message ?? '', /kafka\.sasl\.password/);
+      file('turns', 'right');
+      await until(append, 20_000, 'the writer is let in again');
+      const last = count;
+      // It has committed nothing, so it begins at the end again: what comes from then on is what it must read.
+      await until(async () => (await append()) && read.some((one) => one > last), 45_000, 'the reader goes on');
+    } finally {
+      await writer.close();
+      await reader.close();
     }
-    await writer.close();
-    assert.ok(!outcome.ok);
-    assert.match(outcome.failure.message, /kafka\.sasl\.token_file: ENOENT/);
   });
 });
