@@ -48,6 +48,7 @@ const RUN_BY_HAND = [
   'npm run bench -- connections',
   'npm run bench -- ingress --peers',
   'npm run bench -- peers',
+  'npm run bench -- kafka-settings',
   'npm run bench -- rollup',
 ];
 /** No Docker engine: the README says that these were not run. */
