@@ -415,6 +415,13 @@ const alerts = optionalSection(
   },
 );
 
+const log = section('The lines that the program writes to stderr; their level is the variable LOG_LEVEL.', {
+  lines_per_second: integer('Lines of each thread; what is beyond is left out and counted.', 100, {
+    min: 1,
+    max: 100_000,
+  }),
+});
+
 export const STREAM_NAME = '^[A-Za-z][A-Za-z0-9_.-]{0,63}$';
 
 export const SETTINGS = section('The configuration of a Millrace gateway.', {
@@ -432,6 +439,7 @@ export const SETTINGS = section('The configuration of a Millrace gateway.', {
   kafka,
   influx,
   http,
+  log,
   ingest,
   rollup,
   score,

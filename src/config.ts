@@ -191,6 +191,8 @@ export interface Config {
   /** Null: the embedded store. */
   readonly influx: InfluxConfig | null;
   readonly http: HttpConfig;
+  /** Of each thread. */
+  readonly log: { readonly linesPerSecond: number };
   /** Null: none. */
   readonly ingest: IngestConfig | null;
   readonly rollup: RollupConfig;
@@ -300,6 +302,7 @@ function examine(
     kafka: buildKafka(settings, fileAt, report),
     influx: buildInflux(settings),
     http: settings.http,
+    log: { linesPerSecond: settings.log.lines_per_second },
     ingest: buildIngest(settings, fileAt),
     rollup: buildRollup(settings),
     score: { maxSeries: settings.score.max_series },

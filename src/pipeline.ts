@@ -19,6 +19,7 @@ import { type Outcome, succeed } from './errors.ts';
 import type { Bridge } from './ingress/bridge.ts';
 import type { Address } from './ingress/broker.ts';
 import { openSpool, type Spool } from './journal/spool.ts';
+import { startTelemetry } from './logger.ts';
 import { startDelivery } from './parts/alert-delivery.ts';
 import { openDeadLetters } from './parts/dead-letter-log.ts';
 import { createFeed } from './parts/feed.ts';
@@ -29,7 +30,7 @@ import { Ledger } from './parts/ledger.ts';
 import { createRequeue } from './parts/requeue.ts';
 import { openStore, ROLLUP_GROUP } from './parts/rollup.ts';
 import { startThread, type Thread } from './parts/threads.ts';
-import { createLogger, Telemetry } from './telemetry.ts';
+import type { Telemetry } from './telemetry.ts';
 import { Board } from './view/board.ts';
 import type { PartStatus, PipelineStatus } from './view/feed.ts';
 import { startView, type View } from './view/server.ts';
@@ -73,7 +74,11 @@ export async function startPipeline(options: PipelineOptions): Promise<Outcome<P
 async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pipeline>> {
   const { config, role, version, logLevel, pretty } = options;
   const clock = systemClock;
-  const telemetry = new Telemetry(createLogger({ level: logLevel, pretty, name: 'main' }));
+  const { linesPerSecond } = config.log;
+  const telemetry = startTelemetry({ level: logLevel, pretty, name: 'main', linesPerSecond });
+  const dying = (error: Error) => telemetry.log.fatal({ err: error }, 'the process ends: this should not happen');
+  process.on('uncaughtExceptionMonitor', dying);
+  undo.push(async () => void process.off('uncaughtExceptionMonitor', dying));
   collectDefaultMetrics({ register: telemetry.registry });
   for (const name of BADLY_NAMED) telemetry.registry.removeSingleMetric(name);
   telemetry.watchEventLoop('main');
@@ -219,6 +224,7 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
         stopping = true;
         stopped ??= (async () => {
           for (const step of undo.reverse()) await step();
+          telemetry.finishLog();
           telemetry.log.info('stopped');
         })();
         return stopped;

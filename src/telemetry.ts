@@ -1,13 +1,10 @@
 /**
  * Logs and metrics, in one grammar. One `Telemetry` per thread; the main thread merges the worker threads' numbers
- * before it shows them.
- *
- * Log levels: error = data is lost or a person is needed; warn = a promise is at risk, or a limit was reached, and it
- * may heal by itself; info = started, stopped, healed; debug = for developers. Normal operation is silent.
+ * before it shows them. What the levels of the log mean: logger.ts.
  * Metrics: Prometheus conventions (base units, `_total`), names in this file only, labels from closed sets or from the
  * configuration, never from a payload.
  */
-import { type Logger, type LoggerOptions, pino, type TransportSingleOptions } from 'pino';
+import { type Logger, pino } from 'pino';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 
 const LATENCY_BUCKETS_S = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
@@ -213,13 +210,20 @@ export class Telemetry {
     'How much later than asked a timer of 20 ms fires, by thread.',
     ['thread'],
   );
+  readonly logSuppressed = this.#counter('millrace_log_lines_suppressed_total', 'Log lines left out, by their level.', [
+    'level',
+  ]);
   readonly repairs = this.#counter('millrace_repairs_total', 'Rows written again after late readings.', ['window']);
 
   readonly #beforeSnapshot: (() => void)[] = [];
   readonly #lastLogged = new Map<string, { atMs: number; suppressed: number }>();
 
-  constructor(log: Logger) {
+  readonly #suppressed = new Map<string, number>();
+  readonly #beforeLastLine: () => void;
+
+  constructor(log: Logger, beforeLastLine = () => {}) {
     this.log = log;
+    this.#beforeLastLine = beforeLastLine;
   }
 
   /** For numbers that are made when they are asked for. */
@@ -252,12 +256,28 @@ export class Telemetry {
     const last = this.#lastLogged.get(key);
     if (last && nowMs - last.atMs < everyMs) {
       last.suppressed++;
-      this.limitReached.inc({ limit: 'log' });
+      this.suppressed(level, 'log');
       return;
     }
     if (this.#lastLogged.size >= MAX_LOG_KEYS) this.#lastLogged.clear();
     this.log[level](last?.suppressed ? { ...fields, suppressed: last.suppressed } : fields, message);
     this.#lastLogged.set(key, { atMs: nowMs, suppressed: 0 });
+  }
+
+  /** A line was left out; `limit` names the reason: too many of one kind, or too many in all. */
+  suppressed(level: string, limit: 'log' | 'log_lines'): void {
+    this.limitReached.inc({ limit });
+    this.logSuppressed.inc({ level });
+    this.#suppressed.set(level, (this.#suppressed.get(level) ?? 0) + 1);
+  }
+
+  /** Says how many lines were left out since the start, if any: what no later line can say any more. */
+  finishLog(): void {
+    this.#beforeLastLine();
+    const lines = [...this.#suppressed.values()].reduce((sum, count) => sum + count, 0);
+    if (lines === 0) return;
+    this.log.warn({ suppressed: lines, levels: Object.fromEntries(this.#suppressed) }, `${lines} log lines suppressed`);
+    this.#suppressed.clear();
   }
 
   #counter<L extends string = never>(name: string, help: string, labelNames: readonly L[] = []): Counter<L> {
@@ -280,17 +300,6 @@ export class Telemetry {
 
 const MAX_LOG_KEYS = 1_000;
 const EVENT_LOOP_TIMER_MS = 20;
-
-/** Writes JSON lines to stderr; readable lines when stderr is a terminal. */
-export function createLogger(options: { level: string; pretty: boolean; name: string }): Logger {
-  const settings: LoggerOptions = { level: options.level, base: { part: options.name } };
-  if (!options.pretty) return pino(settings, pino.destination({ dest: 2, sync: true }));
-  const transport: TransportSingleOptions = {
-    target: 'pino-pretty',
-    options: { destination: 2, ignore: 'pid,hostname', translateTime: 'SYS:HH:MM:ss', singleLine: true },
-  };
-  return pino({ ...settings, transport });
-}
 
 /** For tests and one-shot commands: counts, says nothing. */
 export function silentTelemetry(): Telemetry {

@@ -558,6 +558,7 @@ describe('The configuration', () => {
         kafka: null,
         influx: null,
         ingest: null,
+        log: { linesPerSecond: 100 },
         http: { host: '127.0.0.1', port: 8080, token: null },
         rollup: {
           graceMs: 15_000,

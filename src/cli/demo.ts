@@ -22,7 +22,7 @@ import { parseDurationMs } from '../units.ts';
 import { untilSignal } from './run.ts';
 import { readProfile } from './simulate.ts';
 import { type SimulatorSummary, startSimulator, untilEnd } from './simulator.ts';
-import { EXIT, report, type Terminal } from './terminal.ts';
+import { EXIT, readLogLevel, report, type Terminal } from './terminal.ts';
 import { verifyAll } from './verify.ts';
 
 export interface DemoOptions {
@@ -81,12 +81,14 @@ export async function demo(options: DemoOptions, terminal: Terminal): Promise<nu
     terminal.err(`millrace: ${profile}`);
     return EXIT.usage;
   }
+  const logLevel = readLogLevel(terminal, 'warn');
+  if (logLevel === null) return EXIT.usage;
   const unread = await readingsNotCounted(config);
   const started = await startPipeline({
     config,
     role: 'all',
     version: terminal.version,
-    logLevel: terminal.env.LOG_LEVEL ?? 'warn',
+    logLevel,
     pretty: terminal.interactive,
   });
   if (!started.ok) return report(started.failure, terminal);

@@ -2,7 +2,7 @@
 import { systemClock } from '../clock.ts';
 import { type Role, startPipeline } from '../pipeline.ts';
 import { readConfig } from './open.ts';
-import { EXIT, report, type Terminal } from './terminal.ts';
+import { EXIT, readLogLevel, report, type Terminal } from './terminal.ts';
 
 export interface RunOptions {
   readonly config: string;
@@ -19,11 +19,13 @@ export async function run(options: RunOptions, terminal: Terminal): Promise<numb
     );
     return EXIT.usage;
   }
+  const logLevel = readLogLevel(terminal, 'info');
+  if (logLevel === null) return EXIT.usage;
   const started = await startPipeline({
     config,
     role: options.role,
     version: terminal.version,
-    logLevel: terminal.env.LOG_LEVEL ?? 'info',
+    logLevel,
     pretty: terminal.interactive,
   });
   if (!started.ok) return report(started.failure, terminal);

@@ -13,12 +13,24 @@ export interface Terminal {
   readonly version: string;
 }
 
+/** What the levels mean: logger.ts. */
+const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'];
+
 export const EXIT = { ok: 0, no: 1, usage: 2 } as const;
 
 /** Prints a failure as one line and gives the exit code that goes with it. */
 export function report(failure: Failure, terminal: Terminal): number {
   terminal.err(`millrace: ${failure.message}`);
   return failure.code === 'CONFIG_INVALID' || failure.code === 'USAGE' ? EXIT.usage : EXIT.no;
+}
+
+/** `LOG_LEVEL`, or the given one where it is not set; null after saying that it is none. */
+export function readLogLevel(terminal: Terminal, fallback: string): string | null {
+  const { LOG_LEVEL: level } = terminal.env;
+  if (!level) return fallback;
+  if (LOG_LEVELS.includes(level)) return level;
+  terminal.err(`millrace: LOG_LEVEL=${level} is not a level; it is one of ${LOG_LEVELS.join(', ')}`);
+  return null;
 }
 
 /** RFC 3339 or epoch milliseconds; null when neither. */

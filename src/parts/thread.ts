@@ -3,7 +3,7 @@
  * The part's numbers go to the main thread once a second and at the end; its logs go to stderr themselves.
  */
 import { parentPort, workerData } from 'node:worker_threads';
-import { createLogger, Telemetry } from '../telemetry.ts';
+import { startTelemetry } from '../logger.ts';
 import { startForwardPart } from './forward.ts';
 import { startRollupPart } from './rollup.ts';
 import type { FromThread, Part, ThreadData, ToThread } from './threads.ts';
@@ -13,7 +13,8 @@ const METRICS_EVERY_MS = 1_000;
 const data = workerData as ThreadData;
 const port = parentPort!;
 const say = (message: FromThread) => port.postMessage(message);
-const telemetry = new Telemetry(createLogger({ level: data.logLevel, pretty: data.pretty, name: data.part }));
+const { logLevel: level, pretty, config } = data;
+const telemetry = startTelemetry({ level, pretty, name: data.part, linesPerSecond: config.log.linesPerSecond });
 
 telemetry.watchEventLoop(data.part);
 
@@ -32,6 +33,7 @@ port.on('message', async (message: ToThread) => {
   }
   clearInterval(reports);
   await part.stop();
+  telemetry.finishLog();
   await report();
   say({ type: 'stopped' });
   port.close();
