@@ -301,6 +301,15 @@ const stream = section('A named kind of reading.', {
     "Payload field with the device's own counter, so that missing readings can be counted.",
     FIELD,
   ),
+  trace: switchable(
+    optionalSection(
+      'W3C trace contexts, carried beside the readings and in Kafka as the header traceparent; `true` = made for each message.',
+      {
+        field: optionalText('Payload field with the traceparent of the sender.', FIELD),
+        make: flag('A message that brings no valid one is given one.', true),
+      },
+    ),
+  ),
   tags: fields('Payload fields that become tags, beside the captures of the topic.'),
   metrics: fields('Payload fields that are aggregated; [] = the windows count events.'),
   distinct: fields('Fields or tags whose different values are counted in every window, such as [userid].'),

@@ -86,6 +86,7 @@ function buildStream(name: string, settings: StreamSettings, at: string, context
     identity,
     time,
     sequence,
+    ...readTrace(settings, place('trace'), report),
     tags,
     metrics: [...metrics, ...Object.keys(derive)],
     ...(distinct.length > 0 ? { distinct } : undefined),
@@ -97,6 +98,15 @@ function buildStream(name: string, settings: StreamSettings, at: string, context
     score: readScore(settings, windows, place('score'), report),
     retain,
   };
+}
+
+function readTrace({ trace }: StreamSettings, at: string, report: Report): Pick<Stream, 'trace'> {
+  if (trace === null) return {};
+  if (trace.field === null && !trace.make) {
+    const wayOut = 'name the field that brings them, or leave trace: out';
+    report.mistake(at, { message: 'neither takes trace contexts from a field nor makes them', atKey: true, wayOut });
+  }
+  return { trace };
 }
 
 function readTopic(text: string, at: string, { report, topicLevels }: StreamContext): TopicTemplate {

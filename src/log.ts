@@ -33,6 +33,8 @@ export interface LogRecord {
   readonly stream: string;
   /** MQTT topic it came from; '' when none. */
   readonly topic: string;
+  /** A valid traceparent (traceparent.ts), where the stream asks for one. */
+  readonly trace?: string;
   readonly value: Uint8Array;
 }
 

@@ -25,6 +25,8 @@ export interface Reading {
   readonly distinct?: readonly string[];
   /** The payload as JSON text: exactly the device's bytes if it was JSON, otherwise what was understood of it. */
   readonly payload?: string;
+  /** The traceparent that travels beside it in the log, where the stream asks for one. Not part of its JSON form. */
+  readonly trace?: string;
 }
 
 /** Why a payload was refused. Closed: a metric label and a column of `millrace deadletters`. */
@@ -67,6 +69,8 @@ export interface Refusal {
   /** MQTT client id; '' when not from MQTT. */
   readonly client: string;
   readonly payload: Uint8Array;
+  /** As of a reading; not part of its JSON form. */
+  readonly trace?: string;
 }
 
 /** What arrived, before anyone looked into it. */
@@ -156,7 +160,8 @@ export function decodeReading(value: string): Omit<Reading, 'key' | 'payload' | 
 
 /** The value of a `refusal` record: `{"code":…,"reason":…,"field":…,"stream":…,"topic":…,"client":…,"payload":"<base64>"}`. */
 export function encodeRefusal(refusal: Refusal): string {
-  return JSON.stringify({ ...refusal, payload: Buffer.from(refusal.payload).toString('base64') });
+  const { trace: _, ...kept } = refusal;
+  return JSON.stringify({ ...kept, payload: Buffer.from(refusal.payload).toString('base64') });
 }
 
 export function decodeRefusal(value: string): Refusal | null {

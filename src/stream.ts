@@ -39,6 +39,14 @@ export interface ScorePlan {
   readonly ahead: number;
 }
 
+/** Where the trace context of a reading comes from: traceparent.ts. */
+export interface TracePlan {
+  /** Payload field with a traceparent; null = none. */
+  readonly field: string | null;
+  /** A message that brings none is given one. */
+  readonly make: boolean;
+}
+
 export interface Stream {
   readonly name: string;
   readonly topic: TopicTemplate;
@@ -56,6 +64,8 @@ export interface Stream {
   /** Payload field with the event time; null = the gateway's clock. */
   readonly time: string | null;
   readonly sequence: string | null;
+  /** Absent: no trace contexts. */
+  readonly trace?: TracePlan;
   /** Payload fields that become tags, beside the topic's captures. */
   readonly tags: readonly string[];
   /** Payload fields that are aggregated; empty = the windows count events. Dots reach into objects: `env.temperature`. */

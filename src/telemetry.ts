@@ -74,6 +74,11 @@ export class Telemetry {
     'millrace_without_reading_total',
     "Messages that hold no reading of their stream, such as Sparkplug's commands and deaths.",
   );
+  readonly traceContexts = this.#counter(
+    'millrace_trace_contexts_total',
+    'Trace contexts of streams that carry them: from the payload, made for it, or invalid in it.',
+    ['source'],
+  );
   // journal
   readonly spoolBytes = this.#gauge('millrace_spool_bytes', 'Bytes of all spool segments.');
   readonly spoolLimitBytes = this.#gauge(

@@ -58,6 +58,12 @@ const BROKEN: Record<string, { text: string; lines: string[] }> = {
     text: under('rollup: { grase: 15s }'),
     lines: ['1:11: rollup.grase: unknown key; did you mean "grace"?'],
   },
+  'trace contexts from nowhere': {
+    text: stream('trace: { make: false }'),
+    lines: [
+      '2:53: streams.s.trace: neither takes trace contexts from a field nor makes them; name the field that brings them, or leave trace: out',
+    ],
+  },
   'alert rules that cannot work': {
     text: under(`alerts:
   rules:

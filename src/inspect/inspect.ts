@@ -14,6 +14,7 @@
  */
 import type { Inspection, Message, Reading } from '../reading.ts';
 import { matchTopic, type Stream } from '../stream.ts';
+import { NO_TRACES, parseTraceparent, type TraceSource } from '../traceparent.ts';
 import { BirthMemory } from './births.ts';
 import type { DecodeLimits, Document } from './decode/document.ts';
 import { readDistinct } from './distinct.ts';
@@ -82,12 +83,14 @@ export function createInspector(
   limits: InspectLimits = DEFAULT_LIMITS,
   memory: SeriesMemory = new SeriesMemory(limits),
   births: BirthMemory = new BirthMemory(),
+  traces: TraceSource = NO_TRACES,
 ): Inspector {
-  return new StreamInspector(streams, assets, limits, memory, births);
+  return new StreamInspector(streams, assets, limits, memory, births, traces);
 }
 
 class StreamInspector implements Inspector {
   readonly #limits: InspectLimits;
+  readonly #traces: TraceSource;
   readonly #memory: SeriesMemory;
   readonly #route: Router;
   readonly #plans: ReadonlyMap<Stream, Plan>;
@@ -101,8 +104,10 @@ class StreamInspector implements Inspector {
     limits: InspectLimits,
     memory: SeriesMemory,
     births: BirthMemory,
+    traces: TraceSource,
   ) {
     this.#limits = limits;
+    this.#traces = traces;
     this.#memory = memory;
     this.#route = createRouter(streams);
     this.#plans = new Map(streams.map((stream) => [stream, makePlan(stream, assets, births)]));
@@ -114,22 +119,31 @@ class StreamInspector implements Inspector {
       const problem = new Problem('unknown-topic', '', `no stream has a topic that matches ${show(message.topic)}`);
       return { kind: 'refused', refusal: refuse(message, '', problem) };
     }
-    const readings = this.#read(source, message);
+    const { plan } = source;
+    const tracing = plan.trace === null ? null : new Tracing(plan.trace, this.#traces);
+    const readings = this.#read(source, message, tracing);
     if (readings instanceof Problem) {
-      return { kind: 'refused', refusal: refuse(message, source.plan.stream.name, readings) };
+      const problem = tracing === null || readings.trace !== undefined ? readings : readings.traced(tracing.make());
+      return { kind: 'refused', refusal: refuse(message, plan.stream.name, problem) };
     }
     return { kind: 'readings', readings };
   }
 
-  #read(source: Source, message: Message): Reading[] | Problem {
+  #read(source: Source, message: Message, tracing: Tracing | null): Reading[] | Problem {
     const { receivedMs } = message;
     if (source.tagging instanceof Problem && source.tagging.code === 'tag-invalid') return source.tagging;
     const decoded = source.plan.decode(message.payload, this.#limits, message);
     if (decoded instanceof Problem) return decoded;
     const candidates: Candidate[] = [];
     for (let i = 0; i < decoded.documents.length; i++) {
-      const candidate = this.#build(source, decoded.documents[i]!, decoded.texts[i]!, receivedMs);
-      if (candidate instanceof Problem) return decoded.batch ? candidate.within(i) : candidate;
+      const document = decoded.documents[i]!;
+      const trace = tracing === null ? undefined : tracing.of(document);
+      const candidate: Candidate | Problem = this.#build(source, document, decoded.texts[i]!, receivedMs);
+      if (candidate instanceof Problem) {
+        const problem = candidate.traced(trace);
+        return decoded.batch ? problem.within(i) : problem;
+      }
+      if (trace !== undefined) candidate.reading.trace = trace;
       candidates.push(candidate);
     }
     return this.#admit(candidates, source.plan, message, decoded.batch);
@@ -184,6 +198,7 @@ class StreamInspector implements Inspector {
       if (problem) {
         undo?.putBack();
         for (const one of added) this.#memory.forget(one);
+        problem = problem.traced(reading.trace);
         return batch ? problem.within(i) : problem;
       }
       readings.push(reading);
@@ -237,6 +252,33 @@ class StreamInspector implements Inspector {
     const problem = checkCaptures(captures, tagBytes);
     if (problem) return { plan, captures, tagging: problem };
     return { plan, captures, tagging: plan.tagsByTopic ? tagReading(plan, captures, NO_DOCUMENT, tagBytes) : null };
+  }
+}
+
+/** The trace contexts of one message: each reading's own, or one for all that bring none. */
+class Tracing {
+  readonly #plan: NonNullable<Plan['trace']>;
+  readonly #source: TraceSource;
+  #made: string | undefined;
+
+  constructor(plan: NonNullable<Plan['trace']>, source: TraceSource) {
+    this.#plan = plan;
+    this.#source = source;
+  }
+
+  of(document: Document): string | undefined {
+    const value = this.#plan.field === null ? undefined : readField(document, this.#plan.field);
+    if (value === undefined || value === null) return this.make();
+    const trace = parseTraceparent(value);
+    this.#source.seen(trace === null ? 'invalid' : 'payload');
+    return trace ?? this.make();
+  }
+
+  make(): string | undefined {
+    if (!this.#plan.make || this.#made !== undefined) return this.#made;
+    this.#made = this.#source.make();
+    if (this.#made !== undefined) this.#source.seen('made');
+    return this.#made;
   }
 }
 

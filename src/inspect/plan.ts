@@ -49,6 +49,7 @@ export interface Plan {
   readonly distinct: readonly Counted[];
   readonly time: Field | null;
   readonly sequence: Field | null;
+  readonly trace: { readonly field: Field | null; readonly make: boolean } | null;
   /** Those that are in payloads. */
   readonly metrics: readonly Field[];
   readonly transform: Transform | null;
@@ -97,6 +98,9 @@ export function makePlan(stream: Stream, assets: Assets, births: BirthMemory): P
     distinct: (stream.distinct ?? []).map((name) => ({ name, origin: origin(name) })),
     time: stream.time === null ? null : parseField(stream.time),
     sequence: stream.sequence === null ? null : parseField(stream.sequence),
+    trace: stream.trace
+      ? { field: stream.trace.field === null ? null : parseField(stream.trace.field), make: stream.trace.make }
+      : null,
     metrics: stream.metrics.filter((metric) => !Object.hasOwn(stream.derive ?? {}, metric)).map(parseField),
     transform: makeTransform(stream),
     rates: makeRates(stream),

@@ -11,15 +11,22 @@ export class Problem {
   /** JSON pointer, '' for the whole payload. */
   readonly field: string;
   readonly reason: string;
-  constructor(code: RefusalCode, field: string, reason: string) {
+  /** Of the reading that has the problem. */
+  readonly trace: string | undefined;
+  constructor(code: RefusalCode, field: string, reason: string, trace?: string) {
     this.code = code;
     this.field = field;
     this.reason = reason;
+    this.trace = trace;
   }
   /** The same problem, seen from the batch that holds the reading. */
   within(index: number): Problem {
     const field = `/${index}${this.field}`;
-    return new Problem(this.code, field, `reading ${index + 1} of the batch: ${this.reason}`);
+    return new Problem(this.code, field, `reading ${index + 1} of the batch: ${this.reason}`, this.trace);
+  }
+  /** Another one, since a problem of a topic is kept for all its messages. */
+  traced(trace: string | undefined): Problem {
+    return trace === undefined ? this : new Problem(this.code, this.field, this.reason, trace);
   }
 }
 
@@ -32,6 +39,7 @@ export function refuse(message: Message, stream: string, problem: Problem): Refu
     topic: message.topic,
     client: message.client,
     payload: message.payload,
+    ...(problem.trace === undefined ? undefined : { trace: problem.trace }),
   };
 }
 

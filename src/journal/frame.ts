@@ -8,11 +8,11 @@
  *   16  8      receivedMs
  *   24  4      place in its commit group: offset minus the offset of the group's first record
  *   28  1      kind (KIND_CODES)
- *   29  1      bit 0: key, stream and topic are ASCII; bit 1: of one batch with the next frame
+ *   29  1      bit 0: key, stream and topic are ASCII; bit 1: of one batch with the next frame; bit 2: has a trace context
  *   30  2      bytes of the key
  *   32  2      bytes of the stream
  *   34  2      bytes of the topic
- *   36         key, stream, topic (UTF-8), value
+ *   36         key, stream, topic (UTF-8), 25 bytes of trace context where bit 2 says so, value
  *
  * A commit group is what one fdatasync made durable, and a group is only written after the one before it is durable.
  * So a valid frame proves that everything before its group was durable once, which tells a torn tail from damage.
@@ -20,13 +20,14 @@
 import { crc32 } from 'node:zlib';
 import { type Failure, fail } from '../errors.ts';
 import type { NewRecord, RecordKind, StoredRecord } from '../log.ts';
+import { readTrace, TRACE_BYTES, writeTrace } from '../traceparent.ts';
 
 export const FRAME_HEAD_BYTES = 36;
 /** Largest value of one record. */
 export const MAX_VALUE_BYTES = 16 * 2 ** 20;
 /** Largest key, stream or topic, in UTF-8. */
 export const MAX_NAME_BYTES = 65_535;
-export const MAX_FRAME_BYTES = FRAME_HEAD_BYTES + 3 * MAX_NAME_BYTES + MAX_VALUE_BYTES;
+export const MAX_FRAME_BYTES = FRAME_HEAD_BYTES + 3 * MAX_NAME_BYTES + TRACE_BYTES + MAX_VALUE_BYTES;
 
 const KIND_CODES: Readonly<Record<RecordKind, number>> = {
   reading: 1,
@@ -40,6 +41,7 @@ const KIND_CODES: Readonly<Record<RecordKind, number>> = {
 const KINDS: readonly RecordKind[] = ['reading', 'tick', 'refusal', 'late', 'pane', 'requeued', 'alert'];
 const FLAG_ASCII = 1;
 const FLAG_JOINED = 2;
+const FLAG_TRACE = 4;
 const HIGH = 2 ** 32;
 
 /** Bytes with a view on the same memory. */
@@ -54,9 +56,10 @@ export function frameBuffer(bytes: Buffer): FrameBuffer {
 
 /** At least as much as the frame of this record takes. */
 export function frameBytesAtMost(record: NewRecord): number {
-  const { key, stream, topic, value } = record;
+  const { key, stream, topic, trace, value } = record;
   const valueBytes = typeof value === 'string' ? 3 * value.length : value.length;
-  return FRAME_HEAD_BYTES + 3 * (key.length + stream.length + topic.length) + valueBytes;
+  const traceBytes = trace === undefined ? 0 : TRACE_BYTES;
+  return FRAME_HEAD_BYTES + 3 * (key.length + stream.length + topic.length) + traceBytes + valueBytes;
 }
 
 /** Why this record cannot be stored, or null. */
@@ -92,7 +95,7 @@ export function encodeFrame(
   joined = false,
 ): number {
   const { bytes, view } = target;
-  const { key, stream, topic, value, receivedMs } = record;
+  const { key, stream, topic, trace, value, receivedMs } = record;
   if (!Number.isSafeInteger(receivedMs) || receivedMs < 0) {
     throw new RangeError(`receivedMs must be a whole number of milliseconds, not ${receivedMs}`);
   }
@@ -106,12 +109,20 @@ export function encodeFrame(
   view.setUint16(at + 30, keyEnd - end, true);
   view.setUint16(at + 32, streamEnd - keyEnd, true);
   view.setUint16(at + 34, topicEnd - streamEnd, true);
-  end = topicEnd + writeValue(bytes, topicEnd, value);
+  end = topicEnd;
+  if (trace !== undefined) {
+    writeTrace(bytes, end, trace);
+    end += TRACE_BYTES;
+  }
+  end += writeValue(bytes, end, value);
   setUint53(view, at + 8, offset);
   setUint53(view, at + 16, receivedMs);
   view.setUint32(at + 24, groupIndex, true);
   view.setUint8(at + 28, kind);
-  view.setUint8(at + 29, (ascii ? FLAG_ASCII : 0) | (joined ? FLAG_JOINED : 0));
+  view.setUint8(
+    at + 29,
+    (ascii ? FLAG_ASCII : 0) | (joined ? FLAG_JOINED : 0) | (trace === undefined ? 0 : FLAG_TRACE),
+  );
   view.setUint32(at, end - at, true);
   view.setUint32(at + 4, checksum(bytes, at + 8, end), true);
   return end - at;
@@ -161,7 +172,8 @@ export function checkFrame(source: FrameBuffer, at: number, end: number): FrameC
   if (length < FRAME_HEAD_BYTES || length > MAX_FRAME_BYTES) return 0;
   if (at + length > end) return -1;
   const names = view.getUint16(at + 30, true) + view.getUint16(at + 32, true) + view.getUint16(at + 34, true);
-  if (FRAME_HEAD_BYTES + names > length) return 0;
+  const traceBytes = view.getUint8(at + 29) & FLAG_TRACE ? TRACE_BYTES : 0;
+  if (FRAME_HEAD_BYTES + names + traceBytes > length) return 0;
   if (KINDS[view.getUint8(at + 28) - 1] === undefined) return 0;
   return checksum(bytes, at + 8, at + length) === view.getUint32(at + 4, true) ? length : 0;
 }
@@ -194,7 +206,8 @@ export function decodeFrame(source: FrameBuffer, at: number): StoredRecord {
   let key: string;
   let stream: string;
   let topic: string;
-  if (view.getUint8(at + 29) & FLAG_ASCII) {
+  const flags = view.getUint8(at + 29);
+  if (flags & FLAG_ASCII) {
     // One native call for the three of them.
     const names = bytes.toString('latin1', at + FRAME_HEAD_BYTES, at + topicEnd);
     key = names.slice(0, keyEnd - FRAME_HEAD_BYTES);
@@ -205,15 +218,17 @@ export function decodeFrame(source: FrameBuffer, at: number): StoredRecord {
     stream = bytes.toString('utf8', at + keyEnd, at + streamEnd);
     topic = bytes.toString('utf8', at + streamEnd, at + topicEnd);
   }
-  return {
+  const valueAt = flags & FLAG_TRACE ? topicEnd + TRACE_BYTES : topicEnd;
+  const record: StoredRecord = {
     offset: getUint53(view, at + 8),
     kind: KINDS[view.getUint8(at + 28) - 1]!,
     key,
     receivedMs: getUint53(view, at + 16),
     stream,
     topic,
-    value: bytes.subarray(at + topicEnd, at + end),
+    value: bytes.subarray(at + valueAt, at + end),
   };
+  return flags & FLAG_TRACE ? { ...record, trace: readTrace(bytes, at + topicEnd) } : record;
 }
 
 /**

@@ -94,13 +94,14 @@ class BatchEncoder {
   }
 
   /** UTF-8 takes at most three bytes for each UTF-16 unit. */
-  #bytesAtMost({ key, stream, topic, value }: LogRecord): number {
+  #bytesAtMost({ key, stream, topic, trace, value }: LogRecord): number {
     const texts = 3 * (key.length + stream.length + topic.length);
     const headers = this.#gateway.length + STREAM.length + TOPIC.length + KIND_MOST_BYTES + 2 * HEADER_LENGTHS_BYTES;
-    return RECORD_HEAD_BYTES + texts + value.length + headers;
+    const traceBytes = trace === undefined ? 0 : TRACEPARENT.length + HEADER_LENGTHS_BYTES + trace.length;
+    return RECORD_HEAD_BYTES + texts + value.length + headers + traceBytes;
   }
 
-  #record({ kind, key, stream, topic, value }: LogRecord, deltaMs: number, place: number): void {
+  #record({ kind, key, stream, topic, trace, value }: LogRecord, deltaMs: number, place: number): void {
     const kindHeader = kind === this.#implied ? null : KINDS[kind];
     const keyBytes = key === '' ? -1 : utf8Length(key);
     const streamBytes = utf8Length(stream);
@@ -121,6 +122,10 @@ class BatchEncoder {
       count++;
       length += kindHeader.length;
     }
+    if (trace !== undefined) {
+      count++;
+      length += TRACEPARENT.length + intSize(trace.length) + trace.length;
+    }
     this.#int(length);
     this.#bytes[this.#at++] = 0;
     this.#long(deltaMs);
@@ -129,12 +134,13 @@ class BatchEncoder {
     if (keyBytes > 0) this.#text(key, keyBytes);
     this.#int(value.length);
     this.#raw(value);
-    // At most four headers: one byte.
+    // At most five headers: one byte.
     this.#int(count);
     if (streamBytes > 0) this.#textHeader(STREAM, stream, streamBytes);
     if (topicBytes > 0) this.#textHeader(TOPIC, topic, topicBytes);
     this.#raw(this.#gateway);
     if (kindHeader) this.#raw(kindHeader);
+    if (trace !== undefined) this.#textHeader(TRACEPARENT, trace, trace.length);
   }
 
   #textHeader(name: Uint8Array, text: string, bytes: number): void {
@@ -226,6 +232,7 @@ const STREAM = short('stream');
 const TOPIC = short('topic');
 const GATEWAY = short('gateway');
 const KIND = short('kind');
+const TRACEPARENT = short('traceparent');
 const KINDS: Readonly<Record<RecordKind, Buffer>> = {
   reading: header(KIND, 'reading'),
   tick: header(KIND, 'tick'),

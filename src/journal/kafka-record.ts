@@ -3,11 +3,13 @@
  *   key        the record's key; none for a tick, or when the record has no key
  *   timestamp  the received stamp
  *   value      as it is; empty for a tick
- *   headers    stream, topic (MQTT), gateway: where not empty; kind: where it is not what the topic implies
+ *   headers    stream, topic (MQTT), gateway: where not empty; kind: where it is not what the topic implies;
+ *              traceparent: where the record has one
  * A message of another producer without our headers reads as what its topic implies.
  */
 import type { IHeaders, KafkaMessage } from 'kafkajs';
 import type { LogRecord, RecordKind, StoredRecord } from '../log.ts';
+import { parseTraceparent } from '../traceparent.ts';
 
 const KINDS: ReadonlySet<string> = new Set<RecordKind>([
   'reading',
@@ -24,7 +26,7 @@ const OVERHEAD_BYTES = 64;
 export function fromMessage(message: KafkaMessage, implied: RecordKind): StoredRecord {
   const { headers } = message;
   const kind = text(headers, 'kind');
-  return {
+  const record: StoredRecord = {
     kind: KINDS.has(kind) ? (kind as RecordKind) : implied,
     key: message.key?.toString() ?? '',
     receivedMs: Number(message.timestamp),
@@ -33,11 +35,15 @@ export function fromMessage(message: KafkaMessage, implied: RecordKind): StoredR
     value: message.value ?? NOTHING,
     offset: Number(message.offset),
   };
+  if (headers?.traceparent === undefined) return record;
+  const trace = parseTraceparent(text(headers, 'traceparent'));
+  return trace === null ? record : { ...record, trace };
 }
 
 /** About what the record takes in a request, uncompressed. */
 export function messageBytes(record: LogRecord): number {
-  return record.value.byteLength + record.key.length + record.stream.length + record.topic.length + OVERHEAD_BYTES;
+  const { value, key, stream, topic, trace = '' } = record;
+  return value.byteLength + key.length + stream.length + topic.length + trace.length + OVERHEAD_BYTES;
 }
 
 const NOTHING = Buffer.alloc(0);

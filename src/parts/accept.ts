@@ -95,7 +95,7 @@ export function createAccept(needs: AcceptNeeds): (message: Message, settled: (v
 }
 
 export function readingRecord(reading: Reading, receivedMs: number, topic: string): NewRecord {
-  return {
+  const record: NewRecord = {
     kind: 'reading',
     key: reading.key,
     receivedMs,
@@ -103,6 +103,7 @@ export function readingRecord(reading: Reading, receivedMs: number, topic: strin
     topic,
     value: encodeReading(reading),
   };
+  return reading.trace === undefined ? record : { ...record, trace: reading.trace };
 }
 
 export function refusalRecord(refusal: Refusal, receivedMs: number): LogRecord {
@@ -112,6 +113,7 @@ export function refusalRecord(refusal: Refusal, receivedMs: number): LogRecord {
     receivedMs,
     stream: refusal.stream,
     topic: refusal.topic,
+    ...(refusal.trace === undefined ? undefined : { trace: refusal.trace }),
     value: Buffer.from(encodeRefusal(refusal)),
   };
 }

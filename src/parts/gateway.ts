@@ -25,6 +25,7 @@ import type { Board } from '../view/board.ts';
 import { createAccept, tickRecord } from './accept.ts';
 import type { KafkaHold } from './hold.ts';
 import type { Ledger } from './ledger.ts';
+import { createTraceSource } from './trace-source.ts';
 
 export interface GatewayNeeds {
   readonly config: Config;
@@ -67,12 +68,13 @@ export async function startGateway(needs: GatewayNeeds): Promise<Outcome<Gateway
     // The node may be behind one of them.
     for (const bridge of bridges) bridge.publish(topic, payload);
   });
-  let inspector = createInspector(streams, assets.value, limits, memory, births);
+  const traces = createTraceSource(telemetry);
+  let inspector = createInspector(streams, assets.value, limits, memory, births, traces);
   const watch: AssetWatch = await watchAssets({
     streams,
     limits,
     loaded: (changed) => {
-      inspector = createInspector(streams, changed, limits, memory, births);
+      inspector = createInspector(streams, changed, limits, memory, births, traces);
       telemetry.log.info('schemas and registries were loaded again');
     },
     failed: (failure) =>

@@ -131,7 +131,10 @@ class Group {
     else {
       const { readings } = found;
       const records = readings.map((reading) => {
-        const again = readingRecord(reading, receivedMs, refusal.topic);
+        // The letter's: what its payload brought, or what it was given when it came.
+        const { trace } = letter.record;
+        const traced = trace === undefined ? reading : { ...reading, trace };
+        const again = readingRecord(traced, receivedMs, refusal.topic);
         // Byte for byte as it was.
         return refusal.code === 'log-refused' ? { ...again, value: refusal.payload } : again;
       });

@@ -2,7 +2,7 @@
  * The value of a `late` record: a reading that was not counted, whole, with the reason and the place it was read at.
  * `{"reason":"late","partition":3,"offset":1234,"reading":{…}}`; `reading` is the original record's value, byte for byte.
  *
- * Key, stream, topic and received stamp of the record are those of the original. A crash may write one twice: partition
+ * Key, stream, topic, trace context and received stamp of the record are those of the original. A crash may write one twice: partition
  * and offset tell that it is the same.
  */
 import type { LogRecord, StoredRecord } from '../log.ts';
@@ -28,6 +28,7 @@ export function lateRecord(record: StoredRecord, reason: LateReason, partition: 
     receivedMs: record.receivedMs,
     stream: record.stream,
     topic: record.topic,
+    ...(record.trace === undefined ? undefined : { trace: record.trace }),
     value: Buffer.concat([Buffer.from(head), record.value, Buffer.from('}')]),
   };
 }

@@ -342,7 +342,7 @@ export function logContract(
       assert.ok(offsets.value.endOffset > stored[9]!.offset);
     });
 
-    it('keeps every byte: an empty key, every byte value, UTF-8 names, a large record', async () => {
+    it('keeps every byte: an empty key, every byte value, UTF-8 names, a large record, a trace context', async () => {
       const bytes = Uint8Array.from({ length: 256 }, (_, i) => i);
       const large = new Uint8Array(600_000).map((_, i) => (i * 31) & 255);
       const base = { kind: 'reading', receivedMs: START_MS, stream: 'environment', topic: 'sensors/a/b' } as const;
@@ -351,6 +351,7 @@ export function logContract(
         { ...base, key: 'gerät-7/水', stream: 'température', topic: 'sensors/großer saal/🌡', value: bytes },
         { ...base, key: 'large', value: large },
         { ...base, key: 'no topic', stream: '', topic: '', value: Uint8Array.of(0) },
+        { ...base, key: 'traced', trace: '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01', value: bytes },
       ];
       const stored = await appendAndRead(records);
       assert.deepEqual(byKey(stored), byKey(records));
@@ -501,15 +502,14 @@ function manyRecords(count: number, keys: number, start = 0): LogRecord[] {
 
 /** Values as plain arrays, so that a Buffer equals a Uint8Array. */
 function plain(record: StoredRecord): StoredRecord {
-  const { offset, kind, key, receivedMs, stream, topic, value } = record;
-  return { offset, kind, key, receivedMs, stream, topic, value: Uint8Array.from(value) };
+  return { ...record, value: Uint8Array.from(record.value) };
 }
 
 function byKey(records: readonly LogRecord[]): Map<string, object[]> {
   const result = new Map<string, object[]>();
-  for (const { kind, key, receivedMs, stream, topic, value } of records) {
+  for (const { kind, key, receivedMs, stream, topic, trace, value } of records) {
     const list = result.get(key) ?? [];
-    list.push({ kind, receivedMs, stream, topic, value: Buffer.from(value).toString('base64') });
+    list.push({ kind, receivedMs, stream, topic, trace, value: Buffer.from(value).toString('base64') });
     result.set(key, list);
   }
   return new Map([...result].sort(([a], [b]) => (a < b ? -1 : 1)));

@@ -10,6 +10,7 @@ import type { SeriesMemory } from '../../src/inspect/series.ts';
 import { compileSchema, type SchemaCheck } from '../../src/inspect/validate.ts';
 import type { Inspection, Message, Reading, Refusal } from '../../src/reading.ts';
 import { makeWindow, parseTemplate, type Stream } from '../../src/stream.ts';
+import type { TraceSource } from '../../src/traceparent.ts';
 
 export const NOW = 1_700_000_000_000;
 export const TOPIC = 'sensors/berlin/d1/environment';
@@ -70,13 +71,14 @@ interface Parts {
   readonly limits?: Partial<InspectLimits>;
   readonly memory?: SeriesMemory;
   readonly births?: BirthMemory;
+  readonly traces?: TraceSource;
 }
 
 /** An inspector for one stream; a schema or registry content given here belongs to it. */
 export function inspectorFor(changes: Changes = {}, parts: Parts = {}) {
   const stream = makeStream({ ...changes, ...(parts.schema ? { schema: '/s.json' } : undefined) });
   const limits = { ...DEFAULT_LIMITS, ...parts.limits };
-  return createInspector([stream], assetsFor(stream, parts), limits, parts.memory, parts.births);
+  return createInspector([stream], assetsFor(stream, parts), limits, parts.memory, parts.births, parts.traces);
 }
 
 export function assetsFor(stream: Stream, parts: Pick<Parts, 'schema' | 'registry'>): Assets {

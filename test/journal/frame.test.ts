@@ -14,8 +14,9 @@ import {
   sizeFailure,
 } from '../../src/journal/frame.ts';
 import type { LogRecord } from '../../src/log.ts';
+import { traceparents } from '../support/traceparents.ts';
 
-const records: fc.Arbitrary<LogRecord> = fc.record({
+const named = fc.record({
   kind: fc.constantFrom('reading', 'tick', 'refusal', 'late', 'pane', 'requeued', 'alert'),
   key: fc.string({ unit: 'grapheme', maxLength: 80 }),
   receivedMs: fc.maxSafeNat(),
@@ -23,6 +24,10 @@ const records: fc.Arbitrary<LogRecord> = fc.record({
   topic: fc.string({ unit: 'grapheme', maxLength: 80 }),
   value: fc.uint8Array({ maxLength: 300 }),
 });
+const records: fc.Arbitrary<LogRecord> = fc.oneof(
+  named,
+  fc.record({ record: named, trace: traceparents }).map(({ record, trace }) => ({ ...record, trace })),
+);
 const offsets = fc.maxSafeNat();
 
 function encoded(record: LogRecord, offset: number, groupIndex: number, at = 0) {

@@ -6,6 +6,7 @@ import { crc32c } from '../../src/journal/crc32c.ts';
 import { type BatchOptions, encodeBatch } from '../../src/journal/kafka-batch.ts';
 import { fromMessage } from '../../src/journal/kafka-record.ts';
 import type { LogRecord, RecordKind } from '../../src/log.ts';
+import { traceparents } from '../support/traceparents.ts';
 
 interface Decoded {
   readonly lastOffsetDelta: number;
@@ -20,7 +21,7 @@ const decode = require('kafkajs/src/protocol/recordBatch/v0/decoder') as (decode
 const theirCrc32c = require('kafkajs/src/protocol/recordBatch/crc32C') as (bytes: Buffer) => number;
 
 const kinds: readonly RecordKind[] = ['reading', 'tick', 'refusal', 'late', 'pane', 'requeued', 'alert'];
-const record: fc.Arbitrary<LogRecord> = fc.record({
+const untraced = fc.record({
   kind: fc.constantFrom(...kinds),
   key: fc.oneof(fc.string({ unit: 'binary', maxLength: 200 }), fc.string({ maxLength: 70 })),
   receivedMs: fc.oneof(fc.integer({ min: 0, max: 4e12 }), fc.maxSafeNat()),
@@ -28,6 +29,10 @@ const record: fc.Arbitrary<LogRecord> = fc.record({
   topic: fc.string({ unit: 'grapheme', maxLength: 200 }),
   value: fc.uint8Array({ maxLength: 10_000 }),
 });
+const record: fc.Arbitrary<LogRecord> = fc.oneof(
+  untraced,
+  fc.record({ one: untraced, trace: traceparents }).map(({ one, trace }) => ({ ...one, trace })),
+);
 const options: fc.Arbitrary<BatchOptions> = fc.record({
   gateway: fc.oneof(fc.constant(''), fc.string({ unit: 'grapheme', maxLength: 100 })),
   implied: fc.constantFrom(...kinds),
