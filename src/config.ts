@@ -15,7 +15,7 @@ import { checkFiles, type NamedFile } from './config-files.ts';
 import type { KafkaSasl, SchemaRegistryConfig } from './config-kafka.ts';
 import { buildKafka } from './config-kafka-build.ts';
 import { type Mistake, Report } from './config-report.ts';
-import { SETTINGS } from './config-schema.ts';
+import { SETTINGS, type Settings } from './config-schema.ts';
 import { checkShape } from './config-shape.ts';
 import { buildStreams } from './config-streams.ts';
 import { messageOf } from './errors.ts';
@@ -206,6 +206,8 @@ export type Loaded =
   | {
       readonly ok: true;
       readonly config: Config;
+      /** What the file says, in its own keys, with the defaults. */
+      readonly settings: Settings;
       readonly warnings: readonly Mistake[];
       /** A mistake that shows only later, such as a schema that cannot be compiled, at its place: `/streams/a/schema`. */
       readonly mistakeAt: (pointer: string, message: string) => Mistake;
@@ -231,9 +233,14 @@ export async function loadConfig(file: string, env: Environment, hostName: strin
   } catch (error) {
     return unreadable(file, `cannot be read: ${messageOf(error)}`);
   }
-  const { report, config, files } = examine(text, { file, env, baseFolder: dirname(resolve(file)), hostName });
+  const { report, config, settings, files } = examine(text, {
+    file,
+    env,
+    baseFolder: dirname(resolve(file)),
+    hostName,
+  });
   await checkFiles(files, report);
-  return conclude(report, config);
+  return conclude(report, config, settings);
 }
 
 /** All of `loadConfig` but the files: pure. */
@@ -241,8 +248,8 @@ export function parseConfig(
   text: string,
   options: { file: string; env: Environment; baseFolder: string; hostName: string },
 ): Loaded {
-  const { report, config } = examine(text, options);
-  return conclude(report, config);
+  const { report, config, settings } = examine(text, options);
+  return conclude(report, config, settings);
 }
 
 function unreadable(file: string, message: string): Loaded {
@@ -255,11 +262,11 @@ function unreadable(file: string, message: string): Loaded {
   };
 }
 
-function conclude(report: Report, config: Config | null): Loaded {
+function conclude(report: Report, config: Config | null, settings: Settings | null): Loaded {
   const warnings = inFileOrder(report.warnings);
-  if (config === null || report.mistakes.length > 0)
+  if (config === null || settings === null || report.mistakes.length > 0)
     return { ok: false, mistakes: inFileOrder(report.mistakes), warnings };
-  return { ok: true, config, warnings, mistakeAt: (pointer, message) => report.make(pointer, { message }) };
+  return { ok: true, config, settings, warnings, mistakeAt: (pointer, message) => report.make(pointer, { message }) };
 }
 
 function inFileOrder(mistakes: readonly Mistake[]): Mistake[] {
@@ -270,15 +277,15 @@ function inFileOrder(mistakes: readonly Mistake[]): Mistake[] {
 function examine(
   text: string,
   options: { file: string; env: Environment; baseFolder: string; hostName: string },
-): { report: Report; config: Config | null; files: readonly NamedFile[] } {
+): { report: Report; config: Config | null; settings: Settings | null; files: readonly NamedFile[] } {
   const { file, env, baseFolder, hostName } = options;
   const document = readDocument(text, env);
   const report = new Report(file, document);
-  if (document.value === undefined) return { report, config: null, files: [] };
+  if (document.value === undefined) return { report, config: null, settings: null, files: [] };
   if (typeof document.value !== 'object' || document.value === null || Array.isArray(document.value)) {
     const wayOut = 'it has settings such as streams:, one below the other';
     report.mistake('', { message: 'this is not a configuration', wayOut });
-    return { report, config: null, files: [] };
+    return { report, config: null, settings: null, files: [] };
   }
   const settings = SETTINGS.read(checkShape(document, report));
   const files: NamedFile[] = [];
@@ -309,5 +316,5 @@ function examine(
     alerts: buildAlerts(settings, streams, report),
     streams,
   };
-  return { report, config, files };
+  return { report, config, settings, files };
 }

@@ -14,8 +14,9 @@
  */
 import { collectDefaultMetrics } from 'prom-client';
 import { monotoneStamp, systemClock } from './clock.ts';
-import type { Config } from './config.ts';
-import { type Outcome, succeed } from './errors.ts';
+import type { Config, Loaded } from './config.ts';
+import type { Settings } from './config-schema.ts';
+import { done, type Outcome, succeed } from './errors.ts';
 import type { Bridge } from './ingress/bridge.ts';
 import type { Address } from './ingress/broker.ts';
 import { openSpool, type Spool } from './journal/spool.ts';
@@ -27,9 +28,11 @@ import { spoolFolder } from './parts/folders.ts';
 import { startGateway } from './parts/gateway.ts';
 import { KafkaHold } from './parts/hold.ts';
 import { Ledger } from './parts/ledger.ts';
+import { watchConfig } from './parts/live-config.ts';
 import { createRequeue } from './parts/requeue.ts';
 import { openStore, ROLLUP_GROUP } from './parts/rollup.ts';
 import { startThread, type Thread } from './parts/threads.ts';
+import type { Stream } from './stream.ts';
 import type { Telemetry } from './telemetry.ts';
 import { Board } from './view/board.ts';
 import type { PartStatus, PipelineStatus } from './view/feed.ts';
@@ -43,6 +46,8 @@ export interface PipelineOptions {
   readonly version: string;
   readonly logLevel: string;
   readonly pretty: boolean;
+  /** The file that the configuration came from is watched, and streams that are added to it are taken in. */
+  readonly live?: { readonly settings: Settings; load(): Promise<Loaded> };
 }
 
 export interface Pipeline {
@@ -72,7 +77,7 @@ export async function startPipeline(options: PipelineOptions): Promise<Outcome<P
 }
 
 async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pipeline>> {
-  const { config, role, version, logLevel, pretty } = options;
+  const { config, role, version, logLevel, pretty, live } = options;
   const clock = systemClock;
   const { linesPerSecond } = config.log;
   const telemetry = startTelemetry({ level: logLevel, pretty, name: 'main', linesPerSecond });
@@ -82,7 +87,8 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
   collectDefaultMetrics({ register: telemetry.registry });
   for (const name of BADLY_NAMED) telemetry.registry.removeSingleMetric(name);
   telemetry.watchEventLoop('main');
-  const streams = Object.values(config.streams);
+  /** Streams may be added to it; none is changed or removed. */
+  const streams: Record<string, Stream> = { ...config.streams };
   const board = new Board(config.streams);
   const hold = config.ack === 'kafka' ? new KafkaHold() : null;
   const startedMs = clock.nowMs();
@@ -112,7 +118,14 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
     const tallied = () => (part === 'forward' && ledger ? { tallyFrom: ledger.beginAnew() } : undefined);
     const thread = startThread(
       part,
-      () => ({ part, config, progress: spool?.progress ?? null, ...tallied(), logLevel, pretty }),
+      () => ({
+        part,
+        config: { ...config, streams },
+        progress: spool?.progress ?? null,
+        ...tallied(),
+        logLevel,
+        pretty,
+      }),
       (message) => {
         if (message.type === 'forwarded') hold?.forwarded(message.offset);
       },
@@ -129,6 +142,7 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
   const gateway =
     spool && (await startGateway({ config, spool, ledger: ledger!, hold, received, board, telemetry, undo }));
   if (gateway && !gateway.ok) return gateway;
+  const prepare = gateway?.value.prepare;
 
   // view
   const store = await openStore(config, telemetry, true);
@@ -167,7 +181,7 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
   if (delivery) undo.push(() => delivery.stop());
   telemetry.beforeSnapshot(() => exportNumbers(telemetry, ledger, board, clock.nowMs()));
   const feed = createFeed({
-    streams: config.streams,
+    streams,
     board,
     telemetry,
     threadMetrics: () => threads.flatMap((thread) => thread.metrics()),
@@ -181,7 +195,7 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
     requeue: gateway
       ? createRequeue({
           deadLetters,
-          streams: config.streams,
+          streams,
           inspect: gateway.value.inspect,
           append: gateway.value.append,
           received,
@@ -196,11 +210,31 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
   if (!view.ok) return view;
   undo.push(() => view.value.close());
   telemetry.log.info(
-    { listeners, page: view.value.address, role, streams: streams.length, data: config.data },
+    { listeners, page: view.value.address, role, streams: Object.keys(streams).length, data: config.data },
     'started',
   );
+  if (live) {
+    const watch = await watchConfig({ file: config.file, ...live, add: addStreams, telemetry });
+    undo.push(() => watch.stop());
+  }
 
   return succeed(describe(view.value));
+
+  /**
+   * The rollup begins anew from its checkpoint, which knows a new stream from one that it has read all along, before the
+   * first reading of a new stream can be in the log: none is taken for a stranger.
+   */
+  async function addStreams(added: readonly Stream[]): Promise<Outcome> {
+    const accept = await prepare?.(added);
+    if (accept && !accept.ok) return accept;
+    for (const stream of added) {
+      streams[stream.name] = stream;
+      board.add(stream);
+    }
+    await rollup?.restart();
+    await accept?.value();
+    return done;
+  }
 
   function describe({ address }: View): Pipeline {
     let stopped: Promise<void> | null = null;

@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { systemClock } from '../clock.ts';
 import { type Config, loadConfig } from '../config.ts';
 import { formatMistake } from '../config-report.ts';
+import type { Settings } from '../config-schema.ts';
 import { kafkaReader } from '../journal/kafka-reader.ts';
 import { kafkaTopics } from '../journal/kafka-topics.ts';
 import { openSpoolReader } from '../journal/spool-reader.ts';
@@ -19,6 +20,15 @@ export interface ConfigOptions {
 
 /** The configuration, or the exit code after its mistakes were printed. */
 export async function readConfig(options: ConfigOptions, terminal: Terminal): Promise<Config | number> {
+  const loaded = await readLoaded(options, terminal);
+  return typeof loaded === 'number' ? loaded : loaded.config;
+}
+
+/** The same with what the file says, in its own keys. */
+export async function readLoaded(
+  options: ConfigOptions,
+  terminal: Terminal,
+): Promise<{ readonly config: Config; readonly settings: Settings } | number> {
   const loaded = await loadConfig(options.config, terminal.env);
   if (!loaded.ok) {
     for (const mistake of loaded.mistakes) terminal.err(formatMistake(mistake));
@@ -26,7 +36,8 @@ export async function readConfig(options: ConfigOptions, terminal: Terminal): Pr
     terminal.err(`millrace: ${options.config} has ${count} ${count === 1 ? 'mistake' : 'mistakes'}`);
     return EXIT.usage;
   }
-  return options.data === undefined ? loaded.config : { ...loaded.config, data: resolve(options.data) };
+  const { config, settings } = loaded;
+  return { config: options.data === undefined ? config : { ...config, data: resolve(options.data) }, settings };
 }
 
 export interface OpenedLog {

@@ -1,7 +1,8 @@
 /** `millrace run`: the stages of a role until SIGINT or SIGTERM, then a stop in order. A second signal ends at once. */
 import { systemClock } from '../clock.ts';
+import { loadConfig } from '../config.ts';
 import { type Role, startPipeline } from '../pipeline.ts';
-import { readConfig } from './open.ts';
+import { readLoaded } from './open.ts';
 import { EXIT, readLogLevel, report, type Terminal } from './terminal.ts';
 
 export interface RunOptions {
@@ -11,8 +12,9 @@ export interface RunOptions {
 }
 
 export async function run(options: RunOptions, terminal: Terminal): Promise<number> {
-  const config = await readConfig(options, terminal);
-  if (typeof config === 'number') return config;
+  const read = await readLoaded(options, terminal);
+  if (typeof read === 'number') return read;
+  const { config, settings } = read;
   if (options.role !== 'all' && config.kafka === null) {
     terminal.err(
       `millrace: --role ${options.role} needs kafka: in ${options.config}; without Kafka one process runs all stages`,
@@ -23,6 +25,7 @@ export async function run(options: RunOptions, terminal: Terminal): Promise<numb
   if (logLevel === null) return EXIT.usage;
   const started = await startPipeline({
     config,
+    live: { settings, load: () => loadConfig(options.config, terminal.env) },
     role: options.role,
     version: terminal.version,
     logLevel,

@@ -78,7 +78,8 @@ export async function watchAssets(options: AssetWatchOptions): Promise<AssetWatc
   };
 }
 
-async function fingerprint(files: readonly string[]): Promise<string> {
+/** Differs when a file was changed, replaced, added or removed. */
+export async function fingerprint(files: readonly string[]): Promise<string> {
   const marks = files.map(async (file) => {
     try {
       const { ino, size, mtimeNs } = await stat(file, { bigint: true });

@@ -19,7 +19,7 @@ import { Progress } from '../journal/progress.ts';
 import type { Spool } from '../journal/spool.ts';
 import type { NewRecord } from '../log.ts';
 import type { Inspection, Message } from '../reading.ts';
-import { matchTopic } from '../stream.ts';
+import { matchTopic, type Stream } from '../stream.ts';
 import type { Telemetry } from '../telemetry.ts';
 import type { Board } from '../view/board.ts';
 import { createAccept, tickRecord } from './accept.ts';
@@ -44,12 +44,17 @@ export interface Gateway {
   readonly http: HttpIngest | null;
   readonly bridges: readonly Bridge[];
   inspect(message: Message): Inspection;
+  /**
+   * Reads what these streams need. Ok: the answer makes them part of what is accepted, at once and as a whole: a message is
+   * inspected by the streams before or by those after.
+   */
+  prepare(added: readonly Stream[]): Promise<Outcome<() => Promise<void>>>;
   append(record: NewRecord, onDurable: (outcome: Outcome) => void): void;
 }
 
 export async function startGateway(needs: GatewayNeeds): Promise<Outcome<Gateway>> {
   const { config, spool, ledger, hold, received, board, telemetry, undo } = needs;
-  const streams = Object.values(config.streams);
+  let streams: readonly Stream[] = Object.values(config.streams);
   const limits: InspectLimits = {
     ...DEFAULT_LIMITS,
     payloadBytes: config.mqtt.limits.packetBytes,
@@ -70,16 +75,18 @@ export async function startGateway(needs: GatewayNeeds): Promise<Outcome<Gateway
   });
   const traces = createTraceSource(telemetry);
   let inspector = createInspector(streams, assets.value, limits, memory, births, traces);
-  const watch: AssetWatch = await watchAssets({
-    streams,
-    limits,
-    loaded: (changed) => {
-      inspector = createInspector(streams, changed, limits, memory, births, traces);
-      telemetry.log.info('schemas and registries were loaded again');
-    },
-    failed: (failure) =>
-      telemetry.log.error({ code: failure.code }, `the old schemas and registries stay: ${failure.message}`),
-  });
+  const watchFiles = (of: readonly Stream[]) =>
+    watchAssets({
+      streams: of,
+      limits,
+      loaded: (changed) => {
+        inspector = createInspector(of, changed, limits, memory, births, traces);
+        telemetry.log.info('schemas and registries were loaded again');
+      },
+      failed: (failure) =>
+        telemetry.log.error({ code: failure.code }, `the old schemas and registries stay: ${failure.message}`),
+    });
+  let watch: AssetWatch = await watchFiles(streams);
   undo.push(() => watch.stop());
 
   const progress = new Progress(spool.progress);
@@ -105,7 +112,7 @@ export async function startGateway(needs: GatewayNeeds): Promise<Outcome<Gateway
   const ticks = setInterval(() => ledger.append(tickRecord(received()), () => {}), config.rollup.tickMs);
   undo.push(async () => clearInterval(ticks));
 
-  const retained = streams.filter((stream) => stream.retain);
+  let retained = streams.filter((stream) => stream.retain);
   const retain = (topic: string) => retained.some((stream) => matchTopic(stream.topic, topic) !== null);
   const broker = await startBroker({
     mqtt: config.mqtt,
@@ -159,5 +166,19 @@ export async function startGateway(needs: GatewayNeeds): Promise<Outcome<Gateway
     bridges,
     inspect: (message) => inspector.inspect(message),
     append,
+    async prepare(added) {
+      const next = [...streams, ...added];
+      const loaded = await loadAssets(next, limits);
+      if (!loaded.ok) return loaded;
+      return succeed(async () => {
+        await watch.stop();
+        streams = next;
+        retained = next.filter((stream) => stream.retain);
+        inspector = createInspector(next, loaded.value, limits, memory, births, traces);
+        watch = await watchFiles(next);
+        // What changed between the look above and the watch would be missed.
+        await watch.reload();
+      });
+    },
   });
 }

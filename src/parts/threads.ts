@@ -70,6 +70,8 @@ export interface Thread {
   /** Ask the part. A thread that does not answer in time has nothing. */
   running(query: RunningQuery): Promise<readonly Row[]>;
   forecasts(query: ForecastQuery): Promise<readonly Forecast[]>;
+  /** Stops it like `stop`, and starts it with new data: it goes on from its checkpoint. Resolves when the old one is gone. */
+  restart(): Promise<void>;
   /** Resolves when the thread has flushed and committed, or after the limit. */
   stop(): Promise<void>;
 }
@@ -89,6 +91,7 @@ export function startThread(
   const entry = new URL(import.meta.url.endsWith('.ts') ? './thread.ts' : './thread.js', import.meta.url);
   const pauses = backoff({ firstMs: 500, maxMs: 30_000 });
   let deaths = 0;
+  /** Told to stop, for good or to be started anew. */
   let stopping = false;
   let metrics = METRICS_OF_THE_DEAD;
   let status: ThreadStatus = { parts: [], backlog: null };
@@ -97,9 +100,6 @@ export function startThread(
   const asked = new Map<number, (found: readonly unknown[]) => void>();
   let restart: NodeJS.Timeout | undefined;
   let stopped = () => {};
-  const whenStopped = new Promise<void>((resolve) => {
-    stopped = resolve;
-  });
 
   const start = () => {
     worker = new Worker(entry, { workerData: dataOf() });
@@ -117,6 +117,7 @@ export function startThread(
     });
     worker.on('error', (error) => telemetry.log.error({ part, err: error }, `the ${part} thread failed`));
     worker.on('exit', (code) => {
+      worker = null;
       if (stopping) return stopped();
       deaths++;
       const pauseMs = pauses.delayMs(deaths);
@@ -127,6 +128,23 @@ export function startThread(
     });
   };
   start();
+
+  const end = async () => {
+    stopping = true;
+    clearTimeout(restart);
+    if (worker === null) return;
+    const whenStopped = new Promise<void>((resolve) => {
+      stopped = resolve;
+    });
+    worker.postMessage({ type: 'stop' } satisfies ToThread);
+    const limit = setTimeout(() => {
+      telemetry.log.warn({ part }, `the ${part} thread did not stop in time; it goes on from its checkpoint`);
+      stopped();
+    }, STOP_LIMIT_MS);
+    await whenStopped;
+    clearTimeout(limit);
+    await worker?.terminate();
+  };
 
   const ask = <T>(about: Question) =>
     new Promise<readonly T[]>((resolve) => {
@@ -146,17 +164,11 @@ export function startThread(
     status: () => status,
     running: (query) => ask<Row>({ about: 'running', query }),
     forecasts: (query) => ask<Forecast>({ about: 'forecasts', query }),
-    async stop() {
-      stopping = true;
-      clearTimeout(restart);
-      worker?.postMessage({ type: 'stop' } satisfies ToThread);
-      const limit = setTimeout(() => {
-        telemetry.log.warn({ part }, `the ${part} thread did not stop in time; it goes on from its checkpoint`);
-        stopped();
-      }, STOP_LIMIT_MS);
-      await whenStopped;
-      clearTimeout(limit);
-      await worker?.terminate();
+    async restart() {
+      await end();
+      stopping = false;
+      start();
     },
+    stop: end,
   };
 }

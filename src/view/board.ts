@@ -93,6 +93,11 @@ export class Board {
     for (const stream of Object.values(streams)) this.#streams.set(stream.name, new StreamEntry(stream));
   }
 
+  /** A stream that was not there at the start. */
+  add(stream: Stream): void {
+    if (!this.#streams.has(stream.name)) this.#streams.set(stream.name, new StreamEntry(stream));
+  }
+
   /** The hot one: after the reading was accepted. */
   accepted(reading: Reading, receivedMs: number): void {
     const entry = this.#streams.get(reading.stream);
