@@ -76,7 +76,8 @@ export interface Thread {
   stop(): Promise<void>;
 }
 
-const STOP_LIMIT_MS = 15_000;
+/** A thread that has not stopped by then is ended; it goes on from its checkpoint. */
+export const STOP_LIMIT_MS = 15_000;
 const ANSWER_LIMIT_MS = 2_000;
 const METRICS_OF_THE_DEAD: readonly MetricSnapshot[] = [];
 
