@@ -93,6 +93,8 @@ interface Flying {
   readonly seq: number;
   readonly payload: string;
   readonly dueMs: number;
+  /** Grows from one first sending of the connection to the next. */
+  readonly order: number;
 }
 
 const TICK_MS = 1;
@@ -283,6 +285,7 @@ class LoadConnection {
   #gone = false;
   #closing = false;
   #next = 0;
+  #order = 0;
   #retryTimer: NodeJS.Timeout | undefined;
 
   constructor(run: LoadRun, index: number) {
@@ -374,7 +377,7 @@ class LoadConnection {
     const id = this.#freeIds.pop()!;
     const temperature = 15 + (seq % 150) / 10;
     const payload = `{"ts":${ts},"seq":${seq},"temperature":${temperature},"humidity":${40 + (seq % 40)},"pressure":1013.25}`;
-    const flying = { device, seq, payload, dueMs };
+    const flying = { device, seq, payload, dueMs, order: this.#order++ };
     this.#flying[id - 1] = flying;
     this.#write(id, flying);
   }
@@ -398,11 +401,13 @@ class LoadConnection {
 
   #opened(): void {
     this.#open = true;
-    this.#flying.forEach((flying, index) => {
-      if (flying === null) return;
+    // In the order in which they were first sent, as MQTT asks: ids are used again in any order.
+    const unanswered = this.#flying.flatMap((flying, index) => (flying === null ? [] : [{ flying, id: index + 1 }]));
+    unanswered.sort((a, b) => a.flying.order - b.flying.order);
+    for (const { flying, id } of unanswered) {
       this.#run.resent();
-      this.#write(index + 1, flying);
-    });
+      this.#write(id, flying);
+    }
     this.flush();
     this.#run.pump(this);
   }
