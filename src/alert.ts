@@ -46,7 +46,24 @@ export interface DeadLetterRule {
   readonly withinMs: number;
 }
 
-export type AlertRule = ThresholdRule | SilentRule | DeadLetterRule;
+/** One reading is beyond a limit: told at once, without waiting for a window to close. */
+export interface EachRule {
+  readonly kind: 'each';
+  readonly name: string;
+  readonly stream: string;
+  readonly metric: string;
+  /** Name of the stream's key: readings of one key are one subject. */
+  readonly by: string;
+  /** Exactly one of the two is not null. */
+  readonly above: number | null;
+  readonly below: number | null;
+  /** Cleared by the next reading at or within this. */
+  readonly clear: number;
+  /** Cleared without such a reading after so long, by the clock of the rules. */
+  readonly forgetMs: number;
+}
+
+export type AlertRule = ThresholdRule | SilentRule | DeadLetterRule | EachRule;
 
 export interface Alert {
   readonly id: string;

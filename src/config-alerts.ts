@@ -16,7 +16,7 @@ type Streams = Readonly<Record<string, Stream>>;
 
 /** Of one kind of rule, the settings that belong to it; the first says which kind it is. */
 const KINDS = {
-  threshold: ['metric', 'above', 'below', 'clear', 'window', 'windows', 'statistic'],
+  threshold: ['metric', 'above', 'below', 'clear', 'window', 'windows', 'statistic', 'each'],
   silent: ['silent'],
   'dead-letters': ['dead_letters', 'within'],
 } as const;
@@ -73,6 +73,7 @@ function buildRule(name: string, rule: RuleSettings, at: string, streams: Stream
   if (kind === 'dead-letters') {
     return { kind, name, stream: rule.stream, count: rule.dead_letters ?? 100, withinMs: rule.within };
   }
+  if (rule.each) return buildEach(name, rule, at, stream!, report);
   if (kind === 'silent') return buildSilent(name, rule, at, stream!, report);
   return buildThreshold(name, rule, at, stream!, report);
 }
@@ -89,6 +90,31 @@ function buildSilent(name: string, rule: RuleSettings, at: string, stream: Strea
     return null;
   }
   return { kind: 'silent', name, stream: stream.name, by: stream.key, silentMs: rule.silent! };
+}
+
+function buildEach(name: string, rule: RuleSettings, at: string, stream: Stream, report: Report): AlertRule | null {
+  for (const key of ['window', 'windows', 'statistic']) {
+    const place = join(at, key);
+    const message = 'is of windows, and each: true judges single readings';
+    if (report.isWritten(place)) report.mistake(place, { message, atKey: true, involved: [join(at, 'each')] });
+  }
+  const [window] = stream.windows;
+  // The rest is as with windows; a reading has no statistic.
+  const like = { ...rule, window: window?.label ?? null, statistic: 'mean' as const };
+  const threshold = buildThreshold(name, like, at, stream, report);
+  if (threshold?.kind !== 'threshold') return null;
+  const { metric, above, below, clear } = threshold;
+  return {
+    kind: 'each',
+    name,
+    stream: stream.name,
+    metric,
+    by: stream.key,
+    above,
+    below,
+    clear,
+    forgetMs: rule.forget,
+  };
 }
 
 function buildThreshold(

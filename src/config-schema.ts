@@ -46,6 +46,7 @@ const FIELD = {
   pattern: '^[^.\\u0000-\\u001f\\u007f]+(\\.[^.\\u0000-\\u001f\\u007f]+)*$',
   maxLength: 128,
 };
+const PLAIN_FIELD = { expected: 'the name of a field', pattern: '^[^.\\u0000-\\u001f\\u007f]+$', maxLength: 128 };
 const MAX_LIST = 256;
 const DERIVED_NAME = '^[A-Za-z_][A-Za-z0-9_]{0,63}$';
 
@@ -382,6 +383,34 @@ const stream = section('A named kind of reading.', {
       },
     ),
   ),
+  understand: optionalSection(
+    'Sentiment and intent of each message of a support chat, as readings of a stream <name>.understood; key: must be the conversation.',
+    {
+      intents: entry('Labelled file: an intent, a tab, a message, one a line.', FILE),
+      text: text('Payload field with the message.', 'text', PLAIN_FIELD),
+      agent: text('Payload field that names the agent.', 'agent', PLAIN_FIELD),
+      from: text('Payload field that says who wrote it: agent; anything else is the customer.', 'from', PLAIN_FIELD),
+      urgent_intents: list('Intents that are urgent.', entry('An intent.', { expected: 'the name of an intent' }), [], {
+        max: MAX_LIST,
+        expected: 'a list of intents',
+      }),
+      urgent_words: list(
+        'Words that make a message urgent.',
+        entry('A word.', { expected: 'a word without spaces', pattern: '^\\S+$' }),
+        ['urgent', 'urgently', 'immediately', 'asap', 'emergency', 'dangerous', 'lawyer', 'police', 'fraud', 'hacked'],
+        { max: MAX_LIST, expected: 'a list of words' },
+      ),
+      forget: duration('A conversation in which nothing new was said for this long is over.', '1h', '1s', '7d'),
+      conversations: integer('Conversations remembered for each partition; the longest untouched makes room.', 10_000, {
+        min: 1,
+        max: 1_000_000,
+      }),
+      agents: integer('Agents with rows of their own in each partition; further ones share `other`.', 1_000, {
+        min: 1,
+        max: 100_000,
+      }),
+    },
+  ),
   retain: flag('Accepted readings are also retained for local MQTT subscribers.', false),
 });
 
@@ -394,6 +423,8 @@ const rule = section('What to be told about: a value beyond a limit, a device go
   below: optionalNumber('Raised when it is below this.'),
   clear: optionalNumber('Cleared only when it is at or within this again; default: the limit itself.'),
   windows: integer('So many windows of a series in a row.', 1, { min: 1, max: 1_000 }),
+  each: flag('Judges every reading of a key at once, and not closed windows.', false),
+  forget: duration('With `each`: an alert that no reading cleared is cleared after this long.', '1h', '1s', '30d'),
   silent: optionalDuration('Raised when a device that was seen has had no reading for this long.', '5m', '1s', '30d'),
   dead_letters: optionalInteger('Raised when so many payloads are refused `within` some time.', {
     min: 1,

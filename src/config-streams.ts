@@ -13,6 +13,9 @@ import {
   type ScorePlan,
   type Stream,
   type TopicTemplate,
+  UNDERSTOOD_METRICS,
+  UNDERSTOOD_SUFFIX,
+  type UnderstandPlan,
   type WindowSize,
 } from './stream.ts';
 import { formatDuration } from './units.ts';
@@ -40,6 +43,15 @@ export function buildStreams(settings: StreamsSettings, context: StreamContext):
   const streams: Record<string, Stream> = Object.create(null);
   for (const [name, written] of Object.entries(settings)) {
     streams[name] = buildStream(name, written, join('/streams', name), context);
+  }
+  for (const stream of Object.values(streams)) {
+    if (!stream.understand) continue;
+    const { into } = stream.understand;
+    if (streams[into]) {
+      const message = `is the name of what is understood of the stream ${stream.name}`;
+      const involved = [join(join('/streams', stream.name), 'understand')];
+      context.report.mistake(join('/streams', into), { message, value: into, atKey: true, involved });
+    } else streams[into] = understoodStream(stream, into);
   }
   checkOverlaps(Object.values(streams), context.report);
   return streams;
@@ -96,6 +108,9 @@ function buildStream(name: string, settings: StreamSettings, at: string, context
     enrich: enrich && { ...enrich, registry: fileAt(place('enrich', 'registry'), enrich.registry) },
     windows,
     score: readScore(settings, windows, place('score'), report),
+    ...(settings.understand
+      ? { understand: readUnderstand(settings.understand, name, place('understand'), context) }
+      : undefined),
     retain,
   };
 }
@@ -107,6 +122,48 @@ function readTrace({ trace }: StreamSettings, at: string, report: Report): Pick<
     report.mistake(at, { message: 'neither takes trace contexts from a field nor makes them', atKey: true, wayOut });
   }
   return { trace };
+}
+
+function readUnderstand(
+  written: NonNullable<StreamSettings['understand']>,
+  stream: string,
+  at: string,
+  { fileAt }: StreamContext,
+): UnderstandPlan {
+  const { text, agent, from, intents, conversations, agents, forget } = written;
+  return {
+    into: `${stream}${UNDERSTOOD_SUFFIX}`,
+    text,
+    agent,
+    from,
+    intents: fileAt(join(at, 'intents'), intents),
+    urgentIntents: written.urgent_intents,
+    urgentWords: written.urgent_words.map((word) => word.toLowerCase()),
+    forgetMs: forget,
+    conversations,
+    agents,
+  };
+}
+
+/** What is understood of messages is a stream like the others, but that no topic leads to it. */
+function understoodStream({ name, key, topic, tags, enrich, windows }: Stream, into: string): Stream {
+  return {
+    name: into,
+    topic: NO_TOPIC,
+    format: 'json',
+    schema: null,
+    key,
+    identity: [],
+    time: null,
+    sequence: null,
+    tags: [...new Set([...topic.captures, ...tags, ...(enrich?.tags ?? []), 'agent', 'intent'])],
+    metrics: UNDERSTOOD_METRICS,
+    enrich: null,
+    windows,
+    score: null,
+    madeFrom: name,
+    retain: false,
+  };
 }
 
 function readTopic(text: string, at: string, { report, topicLevels }: StreamContext): TopicTemplate {

@@ -63,7 +63,7 @@ example(
     .option('--for <duration>', 'stop by itself after this long, e.g. 60s')
     .option('--devices <count>', 'simulated devices', '20')
     .option('--rate <rate>', 'readings per device', '1/s')
-    .option('--sample <name>', 'instead of a plant: clickstream')
+    .option('--sample <name>', 'instead of a plant: clickstream or chat')
     .option('--data <folder>', 'data folder; default: ./demo-data, and a folder in it for each sample')
     .option('--port <port>', 'MQTT port', '1883')
     .option('--http-port <port>', "the page's port", '8080')
@@ -157,6 +157,18 @@ example(
     .action(async (options) => finish((await import('./cli/requeue.ts')).requeue(options, terminal))),
   'millrace deadletters requeue --stream environment --since 2d --schema new.schema.json --dry-run',
   'millrace deadletters requeue --stream environment --since 2d',
+);
+
+example(
+  program
+    .command('intents')
+    .description('say what a labelled file of intents is worth, or what is understood of a text')
+    .requiredOption('--train <file>', 'an intent, a tab, a message, one a line')
+    .option('--text <text>', 'say intent and sentiment of this, instead')
+    .addOption(json())
+    .action(async (options) => finish((await import('./cli/intents.ts')).intents(options, terminal))),
+  'millrace intents --train compose/samples/chat/intents.tsv',
+  'millrace intents --train compose/samples/chat/intents.tsv --text "Where is my parcel?"',
 );
 
 example(

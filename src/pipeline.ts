@@ -4,6 +4,7 @@
  *   ingress -> inspect -> journal (spool)            this thread; the device is acknowledged here
  *                            | the log on disk
  *                            +-> forward -> Kafka     a thread, with `kafka:`
+ *                            +-> understand           a thread, where there are messages; it writes the log too
  *                            +-> rollup -> store      a thread; it reads Kafka where there is Kafka, else the spool
  *   view                                              this thread, read-only
  *
@@ -21,6 +22,7 @@ import type { Bridge } from './ingress/bridge.ts';
 import type { Address } from './ingress/broker.ts';
 import { openSpool, type Spool } from './journal/spool.ts';
 import { startTelemetry } from './logger.ts';
+import { readingRecord } from './parts/accept.ts';
 import { startDelivery } from './parts/alert-delivery.ts';
 import { openDeadLetters } from './parts/dead-letter-log.ts';
 import { createFeed } from './parts/feed.ts';
@@ -31,7 +33,9 @@ import { Ledger } from './parts/ledger.ts';
 import { watchConfig } from './parts/live-config.ts';
 import { createRequeue } from './parts/requeue.ts';
 import { openStore, ROLLUP_GROUP } from './parts/rollup.ts';
-import { startThread, type Thread } from './parts/threads.ts';
+import { startThread, type Thread, type ThreadData } from './parts/threads.ts';
+import { hasMessages, UNDERSTAND_GROUP } from './parts/understand.ts';
+import type { Reading } from './reading.ts';
 import type { Stream } from './stream.ts';
 import type { Telemetry } from './telemetry.ts';
 import { Board } from './view/board.ts';
@@ -94,6 +98,8 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
   const startedMs = clock.nowMs();
   let stopping = false;
 
+  const understands = role !== 'gateway' && hasMessages(config);
+
   // journal: the spool
   let spool: Spool | null = null;
   if (role !== 'rollup') {
@@ -101,7 +107,7 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
     const opened = await openSpool({
       folder: spoolFolder(config),
       ...config.spool,
-      readers: [reader],
+      readers: understands && !config.kafka ? [reader, UNDERSTAND_GROUP] : [reader],
       clock,
       telemetry,
     });
@@ -114,7 +120,14 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
   // forward and rollup
   const threads: Thread[] = [];
   const ledger = spool && new Ledger(spool, config.kafka ? () => threads[0]?.status().tally : null);
-  const startPart = (part: 'forward' | 'rollup') => {
+  /** Readings that a thread made of others: counted by `millrace_understood_total`, and not as accepted from a device. */
+  const appendMade = (readings: readonly Reading[], onDurable: (outcome: Outcome) => void) => {
+    ledger?.received(readings.length);
+    const receivedMs = received();
+    const records = readings.map((reading) => readingRecord(reading, receivedMs, ''));
+    ledger?.appendBatch(records, onDurable);
+  };
+  const startPart = (part: ThreadData['part']) => {
     const tallied = () => (part === 'forward' && ledger ? { tallyFrom: ledger.beginAnew() } : undefined);
     const thread = startThread(
       part,
@@ -128,6 +141,8 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
       }),
       (message) => {
         if (message.type === 'forwarded') hold?.forwarded(message.offset);
+        if (message.type === 'append')
+          appendMade(message.readings, (outcome) => thread.appended(message.request, outcome));
       },
       telemetry,
     );
@@ -137,6 +152,8 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
   };
   if (role !== 'rollup' && config.kafka) startPart('forward');
   const rollup = role === 'gateway' ? null : startPart('rollup');
+  // After the rollup, so that it is stopped before it, and what it wrote last is counted.
+  const understanding = understands ? startPart('understand') : null;
 
   // ingress and inspect
   const gateway =
@@ -243,9 +260,13 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
       page: address,
       status,
       backlog: () => {
-        const { backlog = null, position } = rollup?.status() ?? {};
-        // The end as the spool knows it now, not as the rollup knew it when it last said something.
-        return spool && position !== undefined ? spool.stats().endOffset - position : backlog;
+        const backlogs = [rollup, understanding].flatMap((thread) => {
+          if (!thread) return [];
+          const { backlog, position } = thread.status();
+          // The end as the spool knows it now, not as the thread knew it when it last said something.
+          return [spool && position !== undefined ? spool.stats().endOffset - position : backlog];
+        });
+        return backlogs.length === 0 || backlogs.includes(null) ? null : Math.max(...(backlogs as number[]));
       },
       async total(metric) {
         let sum = 0;

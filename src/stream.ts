@@ -47,6 +47,29 @@ export interface TracePlan {
   readonly make: boolean;
 }
 
+/** How the messages of a stream are understood: see understand/message.ts. */
+export interface UnderstandPlan {
+  /** Name of the stream of what is understood. */
+  readonly into: string;
+  /** Payload fields. */
+  readonly text: string;
+  readonly agent: string;
+  readonly from: string;
+  /** Path of the labelled file, resolved. */
+  readonly intents: string;
+  readonly urgentIntents: readonly string[];
+  /** In lower case. */
+  readonly urgentWords: readonly string[];
+  readonly forgetMs: number;
+  /** Remembered for each partition. */
+  readonly conversations: number;
+  readonly agents: number;
+}
+
+/** What is added to the name of a stream for what is understood of its messages. */
+export const UNDERSTOOD_SUFFIX = '.understood';
+export const UNDERSTOOD_METRICS = ['sentiment', 'urgency', 'first_response'] as const;
+
 export interface Stream {
   readonly name: string;
   readonly topic: TopicTemplate;
@@ -83,6 +106,10 @@ export interface Stream {
   readonly windows: readonly WindowSize[];
   /** Null: nothing is scored. */
   readonly score: ScorePlan | null;
+  /** Of streams of messages. */
+  readonly understand?: UnderstandPlan;
+  /** The stream whose messages this one is made from; no topic leads to it. */
+  readonly madeFrom?: string;
   /** Accepted readings are also retained, so that a local MQTT subscriber gets the last one at once. */
   readonly retain: boolean;
 }

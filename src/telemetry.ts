@@ -186,6 +186,17 @@ export class Telemetry {
   readonly alarms = this.#counter('millrace_alarms_total', 'Scores that reached the threshold of their stream.', [
     'stream',
   ]);
+  // understand
+  readonly understood = this.#counter(
+    'millrace_understood_total',
+    'Messages of support chats of which a reading was made and written to the log.',
+    ['stream'],
+  );
+  readonly notUnderstood = this.#counter(
+    'millrace_not_understood_total',
+    "Messages of which no reading is made: they have no text, or are an agent's and not the first answer.",
+    ['stream', 'reason'],
+  );
   // store
   readonly rowsWritten = this.#counter('millrace_rows_written_total', 'Rows durable in the store.', ['window']);
   readonly waitingRows = this.#gauge('millrace_waiting_rows', 'Rows of closed windows that are not durable yet.', [

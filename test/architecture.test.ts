@@ -5,7 +5,7 @@ import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-const STAGES = ['ingress', 'inspect', 'journal', 'rollup', 'score', 'store', 'view'];
+const STAGES = ['ingress', 'inspect', 'journal', 'understand', 'rollup', 'score', 'store', 'view'];
 /** Not a stage, but as closed as one: it judges the stages, so it shares nothing with them. */
 const ROOMS = [...STAGES, 'torture'];
 /** The only files that know more than one stage. */
@@ -20,6 +20,9 @@ const OWNERS: Record<string, string[]> = {
   'aws-msk-iam-sasl-signer-js': ['src/journal/'],
   '@influxdata/influxdb-client': ['src/store/'],
   '@influxdata/influxdb-client-apis': ['src/store/'],
+  'wink-nlp': ['src/understand/'],
+  'wink-eng-lite-web-model': ['src/understand/'],
+  'wink-naive-bayes-text-classifier': ['src/understand/'],
   fastify: ['src/view/'],
   ajv: ['src/inspect/', 'src/config'],
   yaml: ['src/config', 'src/ingress/', 'src/cli/'],
@@ -29,6 +32,7 @@ const PURE = [
   /^src\/inspect\/(inspect|route|validate|enrich|time|refusal)\.ts$/,
   /^src\/inspect\/decode\//,
   /^src\/rollup\/(window|aggregate|exact-sum|histogram|engine|pane|checkpoint)\.ts$/,
+  /^src\/understand\/(conversations|intents|language|message)\.ts$/,
   /^src\/score\/neighbours\.ts$/,
   /^src\/store\/(point|score-point|score-row)\.ts$/,
 ];

@@ -76,6 +76,7 @@ const BROKEN: Record<string, { text: string; lines: string[] }> = {
     limitless: { stream: s, metric: x }
     two: { stream: s, metric: x, above: 1, below: 0 }
     reversed: { stream: s, metric: x, above: 1, clear: 2 }
+    single: { stream: s, metric: x, above: 1, each: true, window: 10s }
   webhook: { url: "ftp://x" }
   mqtt: { topic: "a/#" }`),
     lines: [
@@ -88,9 +89,14 @@ const BROKEN: Record<string, { text: string; lines: string[] }> = {
       '9:5: alerts.rules.limitless: needs above: or below:',
       '10:41: alerts.rules.two.above: has above: and below:, which are two rules',
       '11:56: alerts.rules.reversed.clear: 2 is above 1, so the alert would be cleared while it is raised',
-      '12:19: alerts.webhook.url: "ftp://x" is not an http address',
-      '13:18: alerts.mqtt.topic: "a/#" is not a topic to publish on',
+      '12:59: alerts.rules.single.window: is of windows, and each: true judges single readings',
+      '13:19: alerts.webhook.url: "ftp://x" is not an http address',
+      '14:18: alerts.mqtt.topic: "a/#" is not a topic to publish on',
     ],
+  },
+  'a stream with the name of what is understood of another': {
+    text: 'streams:\n  a: { topic: "a/{device}", time: ts, metrics: [x], understand: { intents: package.json } }\n  a.understood: { topic: "b/{device}", time: ts, metrics: [x] }\n',
+    lines: ['3:3: streams.a.understood: is the name of what is understood of the stream a'],
   },
   'a rule for silent devices where rows do not name them': {
     text: 'alerts: { rules: { gone: { stream: s, silent: 5m } } }\nstreams: { s: { topic: "t/{site}", key: serial, time: ts, metrics: [x] } }\n',

@@ -30,6 +30,9 @@ const RUN_HERE = [
   'npm run --silent millrace -- demo --sample clickstream',
   'node compose/samples/clickstream/shop.mjs',
   `curl -s -d '[{"timestamp": 1700000000000, "userid": "u1", "page": "/", "action": "view"}, {"page": "/"}]' http://127.0.0.1:8084/ingest/web/shop/clicks`,
+  'npm run --silent millrace -- demo --sample chat',
+  'npm run --silent millrace -- intents --train compose/samples/chat/intents.tsv',
+  `curl -s -d '{"timestamp": 1700000000000, "conversation": "c1", "agent": "anna", "customer": "u1", "text": "URGENT: the system is down!"}' http://127.0.0.1:8084/ingest/support/shop/chat`,
 ];
 /** `.ci/run` brings the servers up, asks for their addresses, runs the tests with both required, and ends them. */
 const RUN_BY_CI = [
@@ -239,6 +242,20 @@ describe('The README', function () {
     interrupt(demo.child);
     assert.ok([0, 130, null].includes(await demo.ended), demo.output());
     assert.match(demo.output(), /The books balance/);
+  });
+
+  it('starts the chat sample, takes a message by HTTP, and says what the shipped intents are worth', async function () {
+    needTime(this);
+    const demo = start('npm run --silent millrace -- demo --sample chat');
+    await until(() => demo.output().includes('Ctrl-C stops'), 60_000, 'the sample runs');
+    const answer = await run(RUN_HERE.find((command) => command.includes('/ingest/support/'))!);
+    assert.equal(answer.trim(), '{"accepted":1,"refused":[]}');
+    interrupt(demo.child);
+    assert.ok([0, 130, null].includes(await demo.ended), demo.output());
+    assert.match(demo.output(), /The books balance/);
+    const worth = await run('npm run --silent millrace -- intents --train compose/samples/chat/intents.tsv');
+    const [said] = /held-out accuracy [\d.]+ %/.exec(worth)!;
+    assert.ok(readme.includes(said.replace('accuracy', 'accuracy of')), worth);
   });
 
   it('shows settings for Kafka and InfluxDB that complete the first configuration', async function () {

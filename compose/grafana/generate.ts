@@ -592,6 +592,61 @@ function clickstream(): Dashboard {
     .build();
 }
 
+/** Of the sample in compose/samples/chat: what is understood of messages, by agent and intent. */
+function chat(): Dashboard {
+  const of = (metric: string) => `"metric" = '${metric}' AND "team" =~ /^$team$/ AND $timeFilter`;
+  // The mean of means, each weighed by its count.
+  const mean = (metric: string, by: string) =>
+    `SELECT sum("sum") / sum("count") AS "mean" FROM "chat.understood" WHERE ${of(metric)} GROUP BY time($__interval), "${by}" fill(none)`;
+  return dashboard('chat', 'Millrace: support chat', 'Sentiment, intents and answers of the chat sample.')
+    .variables([
+      sourceVariable(),
+      queryVariable('team', 'Team', 'SHOW TAG VALUES FROM "chat.understood" WITH KEY = "team"', true),
+    ])
+    .withPanel(
+      stat(
+        'Messages of customers',
+        `SELECT sum("count") FROM "chat.understood" WHERE ${of('sentiment')}`,
+        'Each counted once.',
+      ),
+    )
+    .withPanel(
+      stat(
+        'Sentiment',
+        `SELECT sum("sum") / sum("count") FROM "chat.understood" WHERE ${of('sentiment')}`,
+        'From -1 to 1, the mean of all messages.',
+      ),
+    )
+    .withPanel(
+      stat(
+        'First answers',
+        `SELECT sum("count") FROM "chat.understood" WHERE ${of('first_response')}`,
+        'Conversations in which an agent has answered.',
+      ).noValue('0'),
+    )
+    .withPanel(
+      stat(
+        'Time to the first answer',
+        `SELECT sum("sum") / sum("count") FROM "chat.understood" WHERE ${of('first_response')}`,
+        'Mean, in seconds.',
+      ).noValue('-'),
+    )
+    .withPanel(
+      series(
+        'Messages by intent',
+        `SELECT sum("count") AS "messages" FROM "chat.understood" WHERE ${of('sentiment')} GROUP BY time($__interval), "intent" fill(none)`,
+        '$tag_intent',
+        'One line per intent.',
+      ),
+    )
+    .withPanel(series('Sentiment by agent', mean('sentiment', 'agent'), '$tag_agent', 'From -1 to 1.'))
+    .withPanel(series('Sentiment by intent', mean('sentiment', 'intent'), '$tag_intent', 'From -1 to 1.'))
+    .withPanel(
+      series('Time to the first answer', mean('first_response', 'agent'), '$tag_agent', 'Mean by agent, in seconds.'),
+    )
+    .build();
+}
+
 /** File name -> dashboard, as Grafana reads it. */
 export function dashboards(): Record<string, Dashboard> {
   return {
@@ -604,7 +659,7 @@ export function dashboards(): Record<string, Dashboard> {
 
 /** The same for the samples, by path in compose/; each belongs to the streams of its sample and is imported by hand. */
 export function sampleDashboards(): Record<string, Dashboard> {
-  return { 'samples/clickstream/dashboard.json': clickstream() };
+  return { 'samples/clickstream/dashboard.json': clickstream(), 'samples/chat/dashboard.json': chat() };
 }
 
 export function render(board: Dashboard): string {

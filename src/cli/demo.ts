@@ -49,6 +49,8 @@ interface DemoSummary {
   readonly stored: number;
   /** Payloads kept as dead letters. */
   readonly refused: number;
+  /** Readings that were made of messages: see understand/. */
+  readonly understood: number;
   /** Readings counted in a window, among them those that a run before this one stored and did not get to count. */
   readonly counted: number;
   readonly carriedOver: number;
@@ -62,7 +64,7 @@ interface DemoSummary {
   readonly balanced: boolean;
 }
 
-type Totals = [number, number, number, number, number, number, number, number];
+type Totals = [number, number, number, number, number, number, number, number, number];
 
 const FOREVER = '87600h';
 const READ_LIMIT_MS = 20_000;
@@ -121,7 +123,7 @@ export async function demo(options: DemoOptions, terminal: Terminal): Promise<nu
 }
 
 /** Folders of compose/samples, each with a configuration and a profile of simulated devices. */
-const SAMPLES = ['clickstream'];
+const SAMPLES = ['clickstream', 'chat'];
 
 async function demoConfig(options: DemoOptions, terminal: Terminal): Promise<Config | null> {
   const { sample } = options;
@@ -196,21 +198,23 @@ async function balance(
     'duplicates',
     'late',
     'windows_closed',
+    'understood',
   ];
   const totals = await Promise.all(names.map((name) => pipeline.total(`millrace_${name}_total`)));
-  const [received, turnedAway, stored, refused, counted, duplicates, late, windows] = totals as Totals;
+  const [received, turnedAway, stored, refused, counted, duplicates, late, windows, understood] = totals as Totals;
   const verified = await verifyAll(config);
   const balanced =
     devices.acknowledged + devices.unacknowledged === devices.published &&
     devices.acknowledged <= stored + refused &&
     received === stored + refused + turnedAway &&
-    unread + stored === counted + duplicates + late &&
+    unread + stored + understood === counted + duplicates + late &&
     verified.differences === 0;
   return {
     published: devices.published,
     acknowledged: devices.acknowledged,
     stored,
     refused,
+    understood,
     counted,
     carriedOver: unread,
     duplicates,

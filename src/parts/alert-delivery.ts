@@ -6,7 +6,7 @@
  *   repeats. Refused for good (another 4xx): said, counted, passed over. While the receiver is away, alerts wait in the log.
  *   In every process that runs a rollup; with Kafka they share the work.
  * - MQTT: to whoever is connected to this gateway's own broker and subscribed, at QoS 0: who is away misses it.
- * - The page: what is active, and the newest, read from the log every few seconds.
+ * - The page: what is active, and the newest, read from the log a few times a second.
  */
 import { type Alert, decodeAlert, subjectOf } from '../alert.ts';
 import type { Config } from '../config.ts';
@@ -32,9 +32,10 @@ export interface Delivery {
   stop(): Promise<void>;
 }
 
-const LOOK_EVERY_MS = 1_000;
+/** A subscriber hears within a second of what happened. */
+const LOOK_EVERY_MS = 250;
 /** With Kafka a look is a request. */
-const LOOK_KAFKA_EVERY_MS = 5_000;
+const LOOK_KAFKA_EVERY_MS = 500;
 const MAX_RECENT = 200;
 
 export async function startDelivery(options: DeliveryOptions): Promise<Delivery> {

@@ -17,7 +17,7 @@ import { partitionOf } from '../journal/kafka-partition.ts';
 import { kafkaReader } from '../journal/kafka-reader.ts';
 import { kafkaTopics } from '../journal/kafka-topics.ts';
 import type { LogConsumer, LogReader, StoredRecord } from '../log.ts';
-import { decodeRefusal } from '../reading.ts';
+import { decodeReading, decodeRefusal } from '../reading.ts';
 import { backoff, pause } from '../retry.ts';
 import { AlertEngine } from '../rollup/alert-engine.ts';
 import type { Row } from '../row.ts';
@@ -111,6 +111,26 @@ export class Alerts {
     // Without Kafka the stream stands on the record; a topic of another version may lack it.
     const of = stream || (decodeRefusal(Buffer.from(value).toString())?.stream ?? '');
     this.#unsent.push(...this.#engine.refused(of, receivedMs));
+  }
+
+  /** Streams of which single readings are judged. */
+  get watched(): ReadonlySet<string> {
+    const rules = this.#needs.config.alerts?.rules ?? [];
+    return new Set(rules.flatMap((rule) => (rule.kind === 'each' ? [rule.stream] : [])));
+  }
+
+  /** Readings as they come by in the log, some of them again after a start. What they raise is told at once. */
+  async read(records: readonly StoredRecord[]): Promise<void> {
+    await this.#restoring;
+    const before = this.#unsent.length;
+    for (const { key, receivedMs, value } of records) {
+      const reading = decodeReading(Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString());
+      if (reading) this.#unsent.push(...this.#engine.read({ ...reading, key }, receivedMs));
+    }
+    if (this.#unsent.length === before) return;
+    const sent = this.#send();
+    // Told without holding up what is counted, as long as there is room for what waits.
+    if (this.#unsent.length >= MAX_UNSENT) await sent;
   }
 
   async stop(): Promise<void> {

@@ -170,6 +170,9 @@ export async function startRollupPart(data: ThreadData, telemetry: Telemetry): P
         onClosed: (rows) => scoring?.closed(rows),
         ...(watching ? { alert: (rows) => watching.closed(rows) } : undefined),
         ...(watching && !config.kafka ? { onRefusal: (record) => watching.refused(record) } : undefined),
+        ...(watching && watching.watched.size > 0 && stage !== 'second'
+          ? { watched: watching.watched, onReadings: (records) => watching.read(records) }
+          : undefined),
         onAssigned: (partitions) => {
           scoring?.reassigned();
           watching?.assigned(stage === 'second' ? undefined : partitions);

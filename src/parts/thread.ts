@@ -7,7 +7,9 @@ import { startTelemetry } from '../logger.ts';
 import { startForwardPart } from './forward.ts';
 import { startRollupPart } from './rollup.ts';
 import type { FromThread, Part, ThreadData, ToThread } from './threads.ts';
+import { startUnderstandPart } from './understand.ts';
 
+const STARTS = { forward: startForwardPart, rollup: startRollupPart, understand: startUnderstandPart } as const;
 const METRICS_EVERY_MS = 1_000;
 
 const data = workerData as ThreadData;
@@ -18,7 +20,7 @@ const telemetry = startTelemetry({ level, pretty, name: data.part, linesPerSecon
 
 telemetry.watchEventLoop(data.part);
 
-const part: Part = await (data.part === 'forward' ? startForwardPart : startRollupPart)(data, telemetry, say);
+const part: Part = await STARTS[data.part](data, telemetry, say);
 
 async function report(): Promise<void> {
   say({ type: 'metrics', metrics: await telemetry.snapshot(), status: part.status() });
@@ -29,6 +31,10 @@ port.on('message', async (message: ToThread) => {
   if (message.type === 'question') {
     const found = message.about === 'running' ? part.running?.(message.query) : part.forecasts?.(message.query);
     say({ type: 'answer', question: message.question, found: found ?? [] });
+    return;
+  }
+  if (message.type === 'appended') {
+    part.appended?.(message.request, message.outcome);
     return;
   }
   clearInterval(reports);

@@ -6,7 +6,9 @@
  */
 import { Worker } from 'node:worker_threads';
 import type { Config } from '../config.ts';
+import type { Outcome } from '../errors.ts';
 import type { ForwardTally } from '../journal/forward.ts';
+import type { Reading } from '../reading.ts';
 import { backoff } from '../retry.ts';
 import type { Row, RunningQuery } from '../row.ts';
 import type { Forecast, ForecastQuery } from '../scored.ts';
@@ -23,7 +25,7 @@ export interface ThreadStatus {
   readonly backlog: number | null;
   /** Of `forward`: what became of what it read. */
   readonly tally?: ForwardTally;
-  /** Of the rollup on a log with one partition: all below was read. */
+  /** Of what reads a log with one partition: all below was read. */
   readonly position?: number;
 }
 
@@ -34,6 +36,8 @@ export interface Part {
   running?(query: RunningQuery): readonly Row[];
   /** The windows to come, where they are forecast. */
   forecasts?(query: ForecastQuery): readonly Forecast[];
+  /** The main thread's answer to `append`. */
+  appended?(request: number, outcome: Outcome): void;
   stop(): Promise<void>;
 }
 
@@ -41,12 +45,15 @@ export type FromThread =
   | { readonly type: 'ready' }
   /** Kafka has every record of the spool below this offset. */
   | { readonly type: 'forwarded'; readonly offset: number }
+  /** Readings that were made of others, for the spool, which the main thread alone writes; it answers `appended`. */
+  | { readonly type: 'append'; readonly request: number; readonly readings: readonly Reading[] }
   | { readonly type: 'answer'; readonly question: number; readonly found: readonly unknown[] }
   | { readonly type: 'metrics'; readonly metrics: readonly MetricSnapshot[]; readonly status: ThreadStatus }
   | { readonly type: 'stopped' };
 
 export type ToThread =
   | { readonly type: 'stop' }
+  | { readonly type: 'appended'; readonly request: number; readonly outcome: Outcome }
   | ({ readonly type: 'question'; readonly question: number } & Question);
 
 export type Question =
@@ -54,7 +61,7 @@ export type Question =
   | { readonly about: 'forecasts'; readonly query: ForecastQuery };
 
 export interface ThreadData {
-  readonly part: 'forward' | 'rollup';
+  readonly part: 'forward' | 'rollup' | 'understand';
   readonly config: Config;
   /** Of the spool of this process; null when the log is Kafka alone. */
   readonly progress: SharedArrayBuffer | null;
@@ -72,6 +79,8 @@ export interface Thread {
   forecasts(query: ForecastQuery): Promise<readonly Forecast[]>;
   /** Stops it like `stop`, and starts it with new data: it goes on from its checkpoint. Resolves when the old one is gone. */
   restart(): Promise<void>;
+  /** The answer to its `append`. A thread that died meanwhile does not hear it, and looks into the log. */
+  appended(request: number, outcome: Outcome): void;
   /** Resolves when the thread has flushed and committed, or after the limit. */
   stop(): Promise<void>;
 }
@@ -170,6 +179,15 @@ export function startThread(
       stopping = false;
       start();
     },
+    appended: (request, outcome) =>
+      // Causes are for logs, and not all of them can be sent to a thread.
+      worker?.postMessage({ type: 'appended', request, outcome: withoutCause(outcome) } satisfies ToThread),
     stop: end,
   };
+}
+
+function withoutCause(outcome: Outcome): Outcome {
+  if (outcome.ok) return outcome;
+  const { cause: _, ...failure } = outcome.failure;
+  return { ok: false, failure };
 }

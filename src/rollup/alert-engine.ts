@@ -7,6 +7,9 @@
  * - Silent: a device is seen by any row of its stream. Raised when the clock of the log (the frontier: all up to there is
  *   final) is `silentMs` past its last window; cleared by its next row. A device is known after its first row. When the
  *   clock jumps by more than MAX_STEP_MS nobody was listening (the gateway was down), and that time is not silence.
+ * - Each: judges every reading of a stream as it comes by in the log, by its key. Raised by a reading beyond the limit, cleared by the
+ *   next one at or within `clear`, or after `forgetMs`. Readings that come by again after a restart are not judged again: those
+ *   received up to the last alert of their key are passed over.
  * - Dead letters: raised when `count` of them were received within `withinMs`, cleared when fewer than half were.
  *
  * What is active comes back after a restart by `restore`, and who was seen by `seen`, both from what is durable. What a
@@ -17,12 +20,13 @@ import {
   type Alert,
   type AlertRule,
   type DeadLetterRule,
+  type EachRule,
   makeAlert,
   type SilentRule,
   subjectOf,
   type ThresholdRule,
 } from '../alert.ts';
-import { seriesName } from '../reading.ts';
+import { type Reading, seriesName } from '../reading.ts';
 import type { Row } from '../row.ts';
 import { formatDuration } from '../units.ts';
 
@@ -46,12 +50,15 @@ export class AlertEngine {
   readonly #thresholds: readonly ThresholdRule[];
   readonly #silent: readonly SilentRule[];
   readonly #deadLetters: readonly DeadLetterRule[];
+  readonly #each: readonly EachRule[];
   readonly #known: ReadonlySet<string>;
   readonly #active = new Map<string, Alert>();
   readonly #runs = new Map<ThresholdRule, Map<string, Run>>();
   readonly #seen = new Map<SilentRule, Map<string, Seen>>();
   /** Received stamps, the newest `count` of them. */
   readonly #refusals = new Map<DeadLetterRule, number[]>();
+  /** Of rules that judge each reading: the received stamp of the last alert, by subject. */
+  readonly #judgedTo = new Map<string, number>();
   #clockMs = Number.NEGATIVE_INFINITY;
   /** Series, devices and alerts that there was no room for. */
   overflowed = 0;
@@ -62,6 +69,7 @@ export class AlertEngine {
     this.#thresholds = of('threshold');
     this.#silent = of('silent');
     this.#deadLetters = of('dead-letters');
+    this.#each = of('each');
     this.#known = new Set(rules.map(({ name }) => name));
     for (const rule of this.#thresholds) this.#runs.set(rule, new Map());
     for (const rule of this.#silent) this.#seen.set(rule, new Map());
@@ -78,6 +86,7 @@ export class AlertEngine {
     for (const alert of alerts) {
       const subject = subjectOf(alert);
       this.#active.delete(subject);
+      if (alert.kind === 'each') this.#judged(subject, alert.atMs);
       if (alert.state === 'raised' && this.#known.has(alert.rule)) this.#active.set(subject, alert);
     }
   }
@@ -133,6 +142,34 @@ export class AlertEngine {
     return alerts;
   }
 
+  /** A reading as it stands in the log, whether it is counted in a window or not. */
+  read(reading: Pick<Reading, 'stream' | 'key' | 'timeMs' | 'tags' | 'values'>, receivedMs: number): Alert[] {
+    const alerts: Alert[] = [];
+    for (const rule of this.#each) {
+      const value = rule.stream === reading.stream ? reading.values[rule.metric] : undefined;
+      if (value === undefined) continue;
+      const series = seriesName({ [rule.by]: reading.key });
+      const subject = subjectOf({ rule: rule.name, series });
+      if (receivedMs <= (this.#judgedTo.get(subject) ?? Number.NEGATIVE_INFINITY)) continue;
+      const active = this.#active.get(subject);
+      const isBeyond = rule.above !== null ? value > rule.above : value < rule.below!;
+      const isWithin = rule.above !== null ? value <= rule.clear : value >= rule.clear;
+      if (active && isWithin) {
+        this.#judged(subject, receivedMs);
+        const message = `${rule.metric} ${value} of ${series}: within ${rule.clear} again`;
+        this.#clear(active, receivedMs, value, message, alerts);
+      } else if (!active && isBeyond) {
+        this.#judged(subject, receivedMs);
+        const limit = rule.above !== null ? `above ${rule.above}` : `below ${rule.below}`;
+        const message = `${rule.metric} ${value} of ${series} is ${limit}`;
+        const tags = { ...reading.tags, [rule.by]: reading.key };
+        const about = { stream: rule.stream, series, tags, sinceMs: reading.timeMs, atMs: receivedMs };
+        this.#raise(rule, { ...about, value, message }, alerts);
+      }
+    }
+    return alerts;
+  }
+
   refused(stream: string, receivedMs: number): Alert[] {
     const alerts: Alert[] = [];
     for (const [rule, times] of this.#refusals) {
@@ -148,9 +185,17 @@ export class AlertEngine {
     return alerts;
   }
 
-  /** Looks whether bursts of dead letters are over. */
+  /** Looks whether bursts of dead letters are over, and alerts of single readings old. */
   quiet(nowMs: number): Alert[] {
     const alerts: Alert[] = [];
+    for (const rule of this.#each) {
+      for (const active of [...this.#active.values()]) {
+        if (active.rule !== rule.name || nowMs - active.atMs < rule.forgetMs) continue;
+        this.#judged(subjectOf(active), nowMs);
+        const message = `${active.series}: nothing more for ${formatDuration(rule.forgetMs)}`;
+        this.#clear(active, nowMs, active.value, message, alerts);
+      }
+    }
     for (const [rule, times] of this.#refusals) {
       const active = this.#activeOf(rule, '');
       if (!active) continue;
@@ -211,6 +256,13 @@ export class AlertEngine {
     if (seen) seen.lastMs = Math.max(seen.lastMs, row.endMs);
     else if (devices.size >= MAX_SUBJECTS) this.overflowed++;
     else devices.set(series, { lastMs: row.endMs, tags: { [rule.by]: row.tags[rule.by] ?? '' } });
+  }
+
+  /** The oldest make room: their readings are the least likely to come by again. */
+  #judged(subject: string, receivedMs: number): void {
+    this.#judgedTo.delete(subject);
+    this.#judgedTo.set(subject, receivedMs);
+    if (this.#judgedTo.size > MAX_SUBJECTS) this.#judgedTo.delete(this.#judgedTo.keys().next().value!);
   }
 
   #activeOf(rule: AlertRule, series: string): Alert | undefined {

@@ -64,6 +64,9 @@ export interface RollupOptions {
   alert?(rows: readonly Row[]): Promise<Outcome>;
   /** Refused payloads that come by in the log, some of them again after a start. */
   onRefusal?(record: StoredRecord): void;
+  /** Readings of `watched` streams that come by in the log, counted or not, some of them again after a start. */
+  onReadings?(records: readonly StoredRecord[]): Promise<void>;
+  readonly watched?: ReadonlySet<string>;
   /**
    * Partitions changed hands: other processes had, or have from now on, some of the series. With each of ours, up to
    * where its windows are durable.
@@ -229,6 +232,11 @@ class RunningRollup implements Rollup {
     }
     const { onRefusal } = this.#options;
     if (onRefusal) for (const record of batch.records) if (record.kind === 'refusal') onRefusal(record);
+    const { watched, onReadings } = this.#options;
+    if (onReadings && watched) {
+      const found = batch.records.filter(({ kind, stream }) => kind === 'reading' && watched.has(stream));
+      if (found.length > 0) await onReadings(found);
+    }
     await rollup.process(batch);
   }
 

@@ -137,7 +137,15 @@ describe('A simulated device', () => {
     const [click] = reportsOf(1, { profile: 'clicks' });
     assert.deepEqual(Object.keys(contentOf(click!)), ['timestamp', 'seq', 'userid', 'page', 'action']);
     const [chat] = reportsOf(1, { profile: 'chat' });
-    assert.deepEqual(Object.keys(contentOf(chat!)), ['ts', 'seq', 'conversation', 'author', 'text', 'length']);
+    assert.deepEqual(Object.keys(contentOf(chat!)), [
+      'timestamp',
+      'seq',
+      'conversation',
+      'agent',
+      'customer',
+      'from',
+      'text',
+    ]);
   });
 
   it('fills a topic template: site, device, and any other name by number', () => {

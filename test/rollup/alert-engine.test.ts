@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import type { Alert, AlertRule, DeadLetterRule, SilentRule, ThresholdRule } from '../../src/alert.ts';
+import type { Alert, AlertRule, DeadLetterRule, EachRule, SilentRule, ThresholdRule } from '../../src/alert.ts';
 import { decodeAlert, encodeAlert } from '../../src/alert.ts';
 import { AlertEngine, MAX_ACTIVE, MAX_STEP_MS } from '../../src/rollup/alert-engine.ts';
 import type { Row } from '../../src/row.ts';
@@ -19,6 +19,17 @@ const HOT: ThresholdRule = {
 };
 const SILENT: SilentRule = { kind: 'silent', name: 'gone', stream: 's', by: 'device', silentMs: 60_000 };
 const BURST: DeadLetterRule = { kind: 'dead-letters', name: 'burst', stream: null, count: 4, withinMs: 10_000 };
+const ANGRY: EachRule = {
+  kind: 'each',
+  name: 'angry',
+  stream: 'u',
+  metric: 'urgency',
+  by: 'conversation',
+  above: 0.2,
+  below: null,
+  clear: 0.1,
+  forgetMs: 60_000,
+};
 const SIZE_MS = 10_000;
 
 function row(index: number, mean: number, device = 'd1', more: Partial<Row> = {}): Row {
@@ -49,6 +60,69 @@ const short = (alerts: readonly Alert[]) =>
   alerts.map(({ rule, state, series, atMs }) => `${rule} ${state} ${series} ${atMs}`);
 
 describe('the alert rules', () => {
+  describe('on each reading', () => {
+    const reading = (key: string, urgency: number, timeMs: number) => ({
+      stream: 'u',
+      key,
+      timeMs,
+      tags: { agent: 'anna' },
+      values: { urgency },
+    });
+    /** Key, value and received stamp of each. */
+    const feed = (engine: AlertEngine, readings: readonly (readonly [string, number, number])[]) =>
+      readings.flatMap(([key, value, atMs]) => engine.read(reading(key, value, atMs - 5), atMs));
+    const STORY = [
+      ['c1', 0, 1],
+      ['c1', 0.5, 2],
+      ['c2', 0.9, 3],
+      ['c1', 0.6, 4],
+      ['c1', 0.15, 5],
+      ['c1', 0.1, 6],
+      ['c1', 0.3, 7],
+    ] as const;
+    const TOLD = [
+      'angry raised conversation=c1 2',
+      'angry raised conversation=c2 3',
+      'angry cleared conversation=c1 6',
+      'angry raised conversation=c1 7',
+    ];
+
+    it('raise at the first beyond the limit, clear at the first within, key by key', () => {
+      const alerts = feed(new AlertEngine([ANGRY]), STORY);
+      assert.deepEqual(short(alerts), TOLD);
+      assert.deepEqual(alerts[0]!.tags, { agent: 'anna', conversation: 'c1' });
+      assert.equal(alerts[0]!.sinceMs, -3);
+    });
+
+    it('say nothing again when the log is read again after a restart, wherever it was', () => {
+      for (let read = 0; read <= STORY.length; read++) {
+        const before = feed(new AlertEngine([ANGRY]), STORY.slice(0, read));
+        const after = new AlertEngine([ANGRY]);
+        after.restore(before, Number.NEGATIVE_INFINITY);
+        assert.deepEqual(short([...before, ...feed(after, STORY)]), TOLD, `restarted after ${read}`);
+        // The twin: without what was told, the log raises them again.
+        if (before.length > 0)
+          assert.notDeepEqual([...before, ...feed(new AlertEngine([ANGRY]), STORY)].length, TOLD.length);
+      }
+    });
+
+    it('clear by themselves after so long, once', () => {
+      const engine = new AlertEngine([ANGRY]);
+      feed(engine, [['c1', 0.5, 1_000]]);
+      assert.deepEqual(engine.quiet(60_999), []);
+      assert.deepEqual(short(engine.quiet(61_000)), ['angry cleared conversation=c1 61000']);
+      assert.deepEqual(engine.quiet(200_000), []);
+      // Read again: it was before that.
+      assert.deepEqual(feed(engine, [['c1', 0.5, 1_000]]), []);
+    });
+
+    it('leave other streams and readings without the metric alone', () => {
+      const engine = new AlertEngine([ANGRY]);
+      assert.deepEqual(engine.read({ ...reading('c', 1, 0), stream: 'x' }, 1), []);
+      assert.deepEqual(engine.read({ ...reading('c', 1, 0), values: {} }, 1), []);
+    });
+  });
+
   describe('on a threshold', () => {
     const run = (means: readonly number[], rule: ThresholdRule = HOT) => {
       const engine = new AlertEngine([rule]);

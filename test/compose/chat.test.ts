@@ -1,0 +1,199 @@
+/**
+ * The chat sample as it ships, with other ports and shorter windows: messages over MQTT and by HTTP, understood, counted by agent
+ * and intent with the time to the first answer, an angry one told to a subscriber, over a kill -9 between question and answer, and the rows
+ * verified against the log. On the embedded default, and on real Kafka and InfluxDB.
+ */
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { sampleDashboards } from '../../compose/grafana/generate.ts';
+import type { Alert } from '../../src/alert.ts';
+import { systemClock } from '../../src/clock.ts';
+import { freePort } from '../../src/torture/program.ts';
+import { runMillrace } from '../support/gateway-process.ts';
+import { removeBuckets } from '../support/influx.ts';
+import { RawClient } from '../support/mqtt-raw.ts';
+import { needInflux, needKafka } from '../support/servers.ts';
+import { until } from '../support/until.ts';
+
+const SAMPLE = fileURLToPath(new URL('../../compose/samples/chat/', import.meta.url));
+const MAIN = fileURLToPath(new URL('../../dist/src/main.js', import.meta.url));
+const DEADLINE_MS = 60_000;
+
+interface Row {
+  readonly metric: string;
+  readonly tags: { readonly team: string; readonly agent: string; readonly intent: string };
+  readonly count: number;
+  readonly mean: number;
+  readonly rev: number;
+}
+
+describe('The chat sample', function () {
+  this.timeout(180_000);
+  const children: ChildProcess[] = [];
+  const folders: string[] = [];
+
+  after(() => {
+    for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+  });
+  afterEach(() => {
+    for (const child of children.splice(0)) child.kill('SIGKILL');
+  });
+
+  /** The sample's own files, with free ports, a data folder of its own and windows that close soon. */
+  async function prepare(servers: string) {
+    const folder = mkdtempSync(join(tmpdir(), 'millrace-chat-'));
+    folders.push(folder);
+    cpSync(SAMPLE, folder, { recursive: true });
+    const config = join(folder, 'millrace.yaml');
+    const ports: Record<string, number> = {};
+    let text = readFileSync(config, 'utf8');
+    for (const port of ['1883', '8084', '8080']) {
+      ports[port] = await freePort();
+      text = text.replaceAll(new RegExp(`\\b${port}\\b`, 'g'), String(ports[port]));
+    }
+    for (const [from, to] of [
+      ['../../../demo-data/chat', join(folder, 'data')],
+      ['{ grace: 5s }', '{ grace: 2s, tick: 250ms, disorder: 250ms, repair_delay: 1s }'],
+      ['windows: [10s, 1m, 1h]', 'windows: [1s, 10s]'],
+    ] as const) {
+      assert.ok(text.includes(from), `the sample has ${from}`);
+      text = text.replace(from, to);
+    }
+    writeFileSync(config, `${text}\n${servers}`);
+    return { config, port: (name: string) => ports[name]! };
+  }
+
+  async function messagesAreUnderstood(servers: string): Promise<void> {
+    const { config, port } = await prepare(servers);
+    const http = `http://127.0.0.1:${port('8080')}`;
+    const start = async () => {
+      const child = spawn(process.execPath, [MAIN, 'run', '--config', config], { stdio: 'ignore' });
+      children.push(child);
+      const ready = () =>
+        fetch(`${http}/readyz`).then(
+          ({ ok }) => ok,
+          () => false,
+        );
+      await until(ready, 30_000, 'the gateway is ready');
+      return child;
+    };
+    const rowsOf = async (metric: string): Promise<Row[]> => {
+      const text = await (await fetch(`${http}/api/v1/rows?stream=chat.understood&window=10s&metric=${metric}`)).text();
+      return text
+        .split('\n')
+        .filter(Boolean)
+        .map((line) => JSON.parse(line) as Row);
+    };
+    const total = (rows: readonly Row[]) => rows.reduce((sum, { count }) => sum + count, 0);
+
+    const child = await start();
+    const desk = await RawClient.connected(port('1883'), { clientId: 'desk' });
+    await desk.subscribe('millrace/alerts/#');
+    const beganMs = systemClock.nowMs();
+    const message = (conversation: string, agent: string, text: string, more: object = {}) =>
+      JSON.stringify({
+        timestamp: systemClock.nowMs(),
+        conversation,
+        agent,
+        customer: `of-${conversation}`,
+        text,
+        ...more,
+      });
+    const angry = message('c1', 'anna', 'URGENT: the system is down and we are losing money, this is terrible!');
+    desk.publish('support/shop/chat', angry, 1, 1);
+    // Sent twice by a device that did not hear the acknowledgement: one message.
+    desk.publish('support/shop/chat', angry, 1, 2);
+    const response = await fetch(`http://127.0.0.1:${port('8084')}/ingest/support/shop/chat`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/x-ndjson' },
+      body: [
+        message('c2', 'anna', 'Where is my parcel?'),
+        message('c3', 'ben', 'Thank you very much, great help!'),
+        '{"conversation":"c4"}',
+      ].join('\n'),
+    });
+    const { accepted, refused } = (await response.json()) as { accepted: number; refused: readonly object[] };
+    assert.deepEqual([accepted, refused.length], [2, 1]);
+
+    const alerts = () =>
+      desk.of('publish').map(({ payload }) => JSON.parse(Buffer.from(payload as Uint8Array).toString()) as Alert);
+    await until(() => alerts().length > 0, DEADLINE_MS, 'the subscriber was told');
+    const [alert] = alerts();
+    assert.deepEqual([alert!.rule, alert!.state, alert!.series], ['angry', 'raised', 'conversation=c1']);
+    assert.deepEqual([alert!.tags.agent, alert!.tags.intent], ['anna', 'outage']);
+    desk.end();
+
+    // It dies with conversations open. What it knew of them is in the log.
+    const understood = async () =>
+      /^millrace_understood_total\{[^}]*\} (\d+)/m.exec(await (await fetch(`${http}/metrics`)).text())?.[1];
+    await until(async () => Number(await understood()) >= 3, DEADLINE_MS, 'all messages are understood');
+    const died = once(child, 'exit');
+    child.kill('SIGKILL');
+    assert.deepEqual((await died)[1], 'SIGKILL');
+    await start();
+    const again = await RawClient.connected(port('1883'), { clientId: 'desk' });
+    again.publish('support/shop/chat', message('c1', 'anna', 'I am on it.', { from: 'agent' }), 1, 1);
+    again.publish('support/shop/chat', message('c1', 'anna', 'It is up again.', { from: 'agent' }), 1, 2);
+    await again.until('puback', 2);
+    again.end();
+    await until(async () => total(await rowsOf('first_response')) === 1, DEADLINE_MS, 'the answer is counted');
+    await until(async () => total(await rowsOf('sentiment')) === 3, DEADLINE_MS, 'all messages are counted');
+
+    const [answer] = await rowsOf('first_response');
+    assert.deepEqual(answer!.tags, { agent: 'anna', intent: 'outage', team: 'shop' });
+    assert.ok(answer!.mean > 0 && answer!.mean <= (systemClock.nowMs() - beganMs) / 1_000);
+    const moods = new Map((await rowsOf('sentiment')).map(({ tags, mean }) => [`${tags.agent} ${tags.intent}`, mean]));
+    assert.deepEqual([...moods.keys()].sort(), ['anna delivery', 'anna outage', 'ben thanks']);
+    assert.ok(moods.get('anna outage')! < 0 && moods.get('ben thanks')! > 0);
+    const active = (await (await fetch(`${http}/api/v1/alerts`)).json()) as { recent: readonly Alert[] };
+    // Judged once, though the log was read twice.
+    assert.equal(active.recent.filter(({ state }) => state === 'raised').length, 1);
+    const verified = await runMillrace(['verify', '--config', config]);
+    assert.equal(verified.code, 0, verified.out + verified.err);
+  }
+
+  it('understands messages, counts them by agent and intent, and tells of an angry one', async () => {
+    await messagesAreUnderstood('');
+  });
+
+  it('does the same on Kafka and InfluxDB', async function () {
+    const brokers = needKafka(this);
+    const influx = needInflux(this);
+    const name = `chat-${randomUUID().slice(0, 8)}`;
+    try {
+      await messagesAreUnderstood(
+        `kafka: { brokers: [${brokers.map((broker) => `"${broker}"`)}], prefix: ${name}, group: ${name}, partitions: 3 }\n` +
+          `influx: { url: "${influx.url}", org: ${influx.org}, bucket: ${name}, token: "${influx.token}" }\n`,
+      );
+      for (const panel of sampleDashboards()['samples/chat/dashboard.json']!.panels ?? []) {
+        const { title, targets } = panel as unknown as { title: string; targets: readonly { query: string }[] };
+        const query = targets[0]!.query
+          .replaceAll('$team', '.*')
+          .replaceAll('$timeFilter', 'time > now() - 1h')
+          .replaceAll('$__interval', '10s');
+        const url = `${influx.url}/query?db=${name}_10s&q=${encodeURIComponent(query)}`;
+        const answer = await fetch(url, { headers: { authorization: `Token ${influx.token}` } });
+        const { results } = (await answer.json()) as { results: readonly { series?: readonly object[] }[] };
+        assert.ok(results[0]?.series?.length, `${title}: ${query}: ${JSON.stringify(results)}`);
+      }
+    } finally {
+      await removeBuckets(influx, name);
+    }
+  });
+
+  it('is started with simulated desks by one command', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'millrace-chat-'));
+    folders.push(folder);
+    const ports = ['--port', '0', '--http-port', '0', '--data', join(folder, 'data')];
+    const { code, out, err } = await runMillrace(['demo', '--sample', 'chat', '--for', '3s', '--json', ...ports]);
+    assert.equal(code, 0, err);
+    const { acknowledged, stored, understood, balanced } = JSON.parse(out);
+    assert.ok(acknowledged > 0 && stored > 0 && understood > 0 && understood <= stored && balanced, out);
+  });
+});
