@@ -36,7 +36,7 @@ const KEYS: Readonly<Record<'password' | 'token', readonly SaslKey[]>> = {
 };
 const TOKEN_SOURCES = ['token_file', 'token_command', 'token_url'] as const;
 
-export function buildKafka({ kafka }: Settings, fileAt: FileAt, report: Report) {
+export function buildKafka({ kafka, commands }: Settings, fileAt: FileAt, report: Report) {
   if (kafka === null) return null;
   checkBrokers(kafka, report);
   if (!['earliest', 'latest'].includes(kafka.start) && Number.isNaN(Date.parse(kafka.start))) {
@@ -73,6 +73,7 @@ export function buildKafka({ kafka }: Settings, fileAt: FileAt, report: Report) 
     fetchBytes: kafka.fetch,
     fetchWaitMs: kafka.fetch_wait,
     createTopics: otherwise<boolean>('create_topics', kafka.create_topics, preset?.createTopics),
+    ...(commands ? { commands: true } : undefined),
     tls: tls && buildTls(tls, '/kafka/tls', fileAt),
     sasl,
     schemaRegistry: buildRegistry(kafka, fileAt, report),

@@ -462,6 +462,34 @@ const log = section('The lines that the program writes to stderr; their level is
   }),
 });
 
+const commands = optionalSection(
+  'Commands to devices, from the topic <prefix>.commands or by HTTP; absent: there are none.',
+  {
+    topic: entry('Where a device listens for them, such as devices/{device}/commands.', {
+      expected: 'a topic with {device}, such as devices/{device}/commands',
+      maxLength: 400,
+    }),
+    client: text('Client id of a device.', '{device}', { expected: 'a client id with {device}', maxLength: 128 }),
+    responses: optionalText('Where it answers, unless the command says so; {device} and {id} are filled in.', {
+      expected: 'a topic such as devices/{device}/responses',
+      maxLength: 400,
+    }),
+    ttl: duration('How long a command waits that says nothing else; then it has expired.', '1h', '1s', '30d'),
+    pending: integer('Commands that wait for their devices, in all; further ones are refused.', 10_000, {
+      min: 1,
+      max: 1_000_000,
+    }),
+    pending_per_device: integer('Commands that wait for one device; further ones are refused.', 100, {
+      min: 1,
+      max: 100_000,
+    }),
+    rate: integer('Commands and outcomes read per second; the others wait in their log.', 1_000, {
+      min: 10,
+      max: 100_000,
+    }),
+  },
+);
+
 export const STREAM_NAME = '^[A-Za-z][A-Za-z0-9_.-]{0,63}$';
 
 export const SETTINGS = section('The configuration of a Millrace gateway.', {
@@ -484,6 +512,7 @@ export const SETTINGS = section('The configuration of a Millrace gateway.', {
   rollup,
   score,
   alerts,
+  commands,
   streams: map('What is measured, by name.', stream, {
     keyPattern: STREAM_NAME,
     min: 1,

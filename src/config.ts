@@ -7,9 +7,11 @@
 import { readFile, stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, resolve } from 'node:path';
+import type { CommandsConfig } from './command.ts';
 import { type AlertsConfig, buildAlerts } from './config-alerts.ts';
 import { buildInflux, buildIngest, buildMqtt, buildRollup, buildSpool } from './config-build.ts';
 import { checkSettings } from './config-check.ts';
+import { buildCommands } from './config-commands.ts';
 import { type Environment, readDocument } from './config-document.ts';
 import { checkFiles, type NamedFile } from './config-files.ts';
 import type { KafkaSasl, SchemaRegistryConfig } from './config-kafka.ts';
@@ -117,6 +119,8 @@ export interface KafkaConfig {
   readonly fetchWaitMs: number;
   /** Missing topics are created at the start. */
   readonly createTopics: boolean;
+  /** There is a topic of commands. Absent: none. */
+  readonly commands?: boolean;
   readonly tls: { readonly ca: string | null; readonly cert: string | null; readonly key: string | null } | null;
   readonly sasl: KafkaSasl | null;
   /** Null: readings are JSON without a frame. */
@@ -199,6 +203,8 @@ export interface Config {
   readonly score: { readonly maxSeries: number };
   /** Null: nobody is to be told anything. */
   readonly alerts: AlertsConfig | null;
+  /** Null: nobody may send commands. */
+  readonly commands: CommandsConfig | null;
   readonly streams: Readonly<Record<string, Stream>>;
 }
 
@@ -314,6 +320,7 @@ function examine(
     rollup: buildRollup(settings),
     score: { maxSeries: settings.score.max_series },
     alerts: buildAlerts(settings, streams, report),
+    commands: buildCommands(settings, report),
     streams,
   };
   return { report, config, settings, files };

@@ -22,7 +22,10 @@ export type RecordKind =
   /** A closed pane, between the two stages of a rollup. */
   | 'pane'
   /** Something that the user wants to be told; value = JSON of an Alert. */
-  | 'alert';
+  | 'alert'
+  /** Something that is wanted of a device, and what became of it; see command.ts. */
+  | 'command'
+  | 'outcome';
 
 export interface LogRecord {
   readonly kind: RecordKind;

@@ -159,6 +159,35 @@ example(
   'millrace deadletters requeue --stream environment --since 2d',
 );
 
+const commands = program.command('commands').description('commands to devices, and what became of them');
+example(
+  commands
+    .command('send')
+    .description('queue a command for a device: delivered at least once, or expired')
+    .addOption(config())
+    .requiredOption('--device <name>', 'which device')
+    .requiredOption('--payload <json>', 'JSON, or text that is sent as it is')
+    .option('--id <id>', 'name it, so that sending it twice is one command')
+    .option('--ttl <duration>', 'how long it may wait; default: commands.ttl')
+    .option('--response-topic <topic>', 'where the device answers; {device} and {id} are filled in')
+    .option('--data <folder>', 'data folder, instead of the one in the configuration')
+    .addOption(json())
+    .action(async (options) => finish((await import('./cli/commands.ts')).send(options, terminal))),
+  `millrace commands send --device d1 --payload '{"fan":"on"}' --ttl 10m`,
+);
+example(
+  commands
+    .command('list')
+    .description('one line each, newest first: queued, delivered, answered, expired or refused')
+    .addOption(config())
+    .option('--device <name>', 'only of this device')
+    .option('--limit <count>', 'at most this many', '50')
+    .option('--data <folder>', 'data folder, instead of the one in the configuration')
+    .addOption(json())
+    .action(async (options) => finish((await import('./cli/commands.ts')).list(options, terminal))),
+  'millrace commands list --device d1 --json',
+);
+
 example(
   program
     .command('intents')

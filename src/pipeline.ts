@@ -208,6 +208,7 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
     scores: (query) => store.value.readScores(query),
     forecasts: async (query) => rollup?.forecasts(query) ?? [],
     alerts: () => delivery?.shown() ?? null,
+    commands: gateway?.value.commands ?? null,
     deadLetters,
     requeue: gateway
       ? createRequeue({

@@ -220,6 +220,9 @@ export class Telemetry {
     'Alerts that were taken, tries that failed, and alerts that the receiver will never take.',
     ['to', 'outcome'],
   );
+  // commands
+  readonly commands = this.#counter('millrace_commands_total', 'Commands to devices, by what they became.', ['state']);
+  readonly commandsQueued = this.#gauge('millrace_commands_queued', 'Commands that wait for their devices.');
   // each thread
   readonly eventLoopSeconds = this.#histogram(
     'millrace_event_loop_delay_seconds',

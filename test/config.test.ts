@@ -94,6 +94,14 @@ const BROKEN: Record<string, { text: string; lines: string[] }> = {
       '14:18: alerts.mqtt.topic: "a/#" is not a topic to publish on',
     ],
   },
+  'commands that no device could get': {
+    text: under('commands: { topic: "d/{devise}/+", client: pump, responses: "r/#" }'),
+    lines: [
+      '1:20: commands.topic: "d/{devise}/+" has {devise}; expected {device} only',
+      '1:44: commands.client: "pump" must name {device} once',
+      '1:61: commands.responses: "r/#" is not a topic to publish on',
+    ],
+  },
   'a stream with the name of what is understood of another': {
     text: 'streams:\n  a: { topic: "a/{device}", time: ts, metrics: [x], understand: { intents: package.json } }\n  a.understood: { topic: "b/{device}", time: ts, metrics: [x] }\n',
     lines: ['3:3: streams.a.understood: is the name of what is understood of the stream a'],
@@ -539,6 +547,7 @@ describe('The configuration', () => {
         gateway: 'host-1',
         ack: 'spool',
         alerts: null,
+        commands: null,
         mqtt: {
           listeners: [{ host: '127.0.0.1', port: 1883, websocket: false, tls: null }],
           auth: { anonymous: true, users: null },

@@ -30,6 +30,8 @@ const RUN_HERE = [
   'npm run --silent millrace -- demo --sample clickstream',
   'node compose/samples/clickstream/shop.mjs',
   `curl -s -d '[{"timestamp": 1700000000000, "userid": "u1", "page": "/", "action": "view"}, {"page": "/"}]' http://127.0.0.1:8084/ingest/web/shop/clicks`,
+  `npm run --silent millrace -- commands send --config millrace.yaml --device d1 --payload '{"fan":"on"}' --ttl 10m`,
+  'npm run --silent millrace -- commands list --config millrace.yaml --device d1',
   'npm run --silent millrace -- demo --sample chat',
   'npm run --silent millrace -- intents --train compose/samples/chat/intents.tsv',
   `curl -s -d '{"timestamp": 1700000000000, "conversation": "c1", "agent": "anna", "customer": "u1", "text": "URGENT: the system is down!"}' http://127.0.0.1:8084/ingest/support/shop/chat`,
@@ -256,6 +258,20 @@ describe('The README', function () {
     const worth = await run('npm run --silent millrace -- intents --train compose/samples/chat/intents.tsv');
     const [said] = /held-out accuracy [\d.]+ %/.exec(worth)!;
     assert.ok(readme.includes(said.replace('accuracy', 'accuracy of')), worth);
+  });
+
+  it('queues a command for a device with the settings it shows, and lists it', async function () {
+    needTime(this);
+    const settings = blocks('yaml')
+      .find((block) => block.startsWith('commands:'))!
+      .replace(/\$\{HTTP_TOKEN\}/, 'secret');
+    // A port on which nobody listens, whatever else runs here.
+    const text = `${settings.replace('8080', '8079')}data: ./commands-data\n${blocks('yaml')[0]!}`;
+    writeFileSync(join(folder, 'millrace.yaml'), text);
+    const sent = await run(RUN_HERE.find((command) => command.includes('commands send'))!);
+    assert.match(sent, /is queued for d1/);
+    const listed = await run(RUN_HERE.find((command) => command.includes('commands list'))!);
+    assert.match(listed, /d1 .*queued/);
   });
 
   it('shows settings for Kafka and InfluxDB that complete the first configuration', async function () {

@@ -601,7 +601,7 @@ function chat(): Dashboard {
   return dashboard('chat', 'Millrace: support chat', 'Sentiment, intents and answers of the chat sample.')
     .variables([
       sourceVariable(),
-      queryVariable('team', 'Team', 'SHOW TAG VALUES FROM "chat.understood" WITH KEY = "team"', true),
+      severalVariable('team', 'Team', 'SHOW TAG VALUES FROM "chat.understood" WITH KEY = "team"'),
     ])
     .withPanel(
       stat(

@@ -1,6 +1,6 @@
 /** The HTTP API of the gateway that runs on a configuration, as a command on the same machine asks it. */
 import type { HttpConfig } from '../config.ts';
-import { fail, messageOf, type Outcome, succeed } from '../errors.ts';
+import { done, fail, messageOf, type Outcome, succeed } from '../errors.ts';
 import type { RequeueWish } from '../view/feed.ts';
 
 const ASK_MS = 10_000;
@@ -20,6 +20,8 @@ export interface GatewayApi {
   /** `http://127.0.0.1:8080` */
   readonly address: string;
   requeue(wishes: readonly RequeueWish[]): Promise<Outcome<Result[]>>;
+  /** Ok: it is durable in the log of commands. */
+  command(body: object): Promise<Outcome>;
 }
 
 /** Null: nobody listens there, or a process that runs no gateway. */
@@ -52,6 +54,24 @@ export async function findGateway({ host, port, token }: HttpConfig): Promise<Ou
   return succeed({
     name: gateway,
     address,
+    async command(body) {
+      try {
+        const answer = await fetch(`${address}/api/v1/commands`, {
+          method: 'POST',
+          headers,
+          body: JSON.stringify(body),
+          signal: AbortSignal.timeout(ASK_MS),
+        });
+        if (answer.ok) return done;
+        const { error } = (await answer.json()) as { error?: { message: string } };
+        return fail('GATEWAY_REFUSED', `the gateway at ${address} refuses: ${error?.message ?? answer.status}`);
+      } catch (thrown) {
+        return fail(
+          'GATEWAY_UNREACHABLE',
+          `the gateway at ${address} did not answer, run this again: ${messageOf(thrown)}`,
+        );
+      }
+    },
     async requeue(letters) {
       try {
         const answer = await fetch(`${address}/api/v1/deadletters/requeue`, {

@@ -18,6 +18,7 @@ import { Audience } from './audience.ts';
 import { Authenticator, CONNACK } from './authenticate.ts';
 import { meaningOf } from './client-error.ts';
 import { Connection, connectionOf, linkConnection, type Origin } from './connection.ts';
+import { Deliveries } from './deliver.ts';
 import { Forwarder } from './forward.ts';
 import type { GateOwner } from './gate.ts';
 import type { SharedBounds } from './http.ts';
@@ -63,6 +64,10 @@ export interface Broker {
   readonly shared: SharedBounds;
   /** To local subscribers, at QoS 0 and without inspection. */
   readonly publish: (topic: string, payload: Uint8Array, retain?: boolean) => void;
+  /** To one client at QoS 1, with word of its PUBACK: see deliver.ts. */
+  readonly send: Deliveries['send'];
+  /** Told whenever a client may have become reachable for `send`. */
+  onReachable(told: (clientId: string) => void): void;
   /** Reads the users file and the TLS files again. A mistake in one changes nothing. Who may no longer connect is disconnected. */
   reload(): Outcome;
   /** Accepts and reads nothing more, gives what is pending `drainMs` to be acknowledged, then closes. */
@@ -109,6 +114,8 @@ class MqttGateway implements Broker {
   #listening!: Listening;
   #flushing: NodeJS.Timeout | undefined;
   #connected = 0;
+  #reachable: (clientId: string) => void = () => {};
+  readonly #deliveries = new Deliveries((clientId) => this.#reachable(clientId));
 
   constructor(options: BrokerOptions, authenticator: Authenticator) {
     const { mqtt, telemetry, clock } = options;
@@ -207,6 +214,13 @@ class MqttGateway implements Broker {
     };
   }
 
+  readonly send: Deliveries['send'] = (clientId, topic, payload, settled) =>
+    !this.#acknowledger.stopping && this.#deliveries.send(clientId, topic, payload, settled);
+
+  onReachable(told: (clientId: string) => void): void {
+    this.#reachable = told;
+  }
+
   readonly publish = (topic: string, payload: Uint8Array, retain = false): void => {
     if (this.#acknowledger.stopping) return;
     const packet = { cmd: 'publish', topic, payload: Buffer.from(payload), qos: 0, retain, dup: false } as const;
@@ -273,6 +287,7 @@ class MqttGateway implements Broker {
     clearTimeout(connection.connectTimer);
     this.#connections.delete(connection);
     this.#acknowledger.connectionEnded(connection);
+    this.#deliveries.left(connection);
     this.#admission.left(connection);
     this.#subscriptions.left(connection);
     if (!connection.counted) return;
@@ -306,7 +321,16 @@ class MqttGateway implements Broker {
       const connection = connectionOf(client)!;
       connection.ready = true;
       connection.gate.open();
+      this.#deliveries.ready(connection);
     });
+    this.#aedes.on('subscribe', (_, client) => {
+      const connection = connectionOf(client);
+      if (connection) this.#deliveries.subscribed(connection);
+    });
+    this.#sessions.acknowledged = (client, messageId) => {
+      const connection = connectionOf(client);
+      if (connection) this.#deliveries.acknowledged(connection, messageId);
+    };
     this.#aedes.on('unsubscribe', this.#subscriptions.ended);
     const failed = (client: Client, error: Error): void => this.#clientFailed(connectionOf(client), error);
     this.#aedes.on('clientError', failed);

@@ -62,6 +62,8 @@ export class Sessions {
   #queuedBytes = 0;
 
   readonly #stateOf: (client: Peer) => PeerState | undefined;
+  /** Told of each PUBACK. */
+  acknowledged: (client: Peer, messageId: number) => void = () => {};
 
   constructor(limits: MqttLimits, telemetry: Telemetry, stateOf: (client: Peer) => PeerState | undefined) {
     this.#limits = limits;
@@ -216,6 +218,8 @@ export class Sessions {
    * the second of two filters that match the same message, whose first is on its way: then it stays.
    */
   outgoingClearMessageId(client: Peer, packet: Packet): PromiseLike<Packet | undefined> {
+    if ((packet.cmd as string) === 'puback' && packet.messageId !== undefined)
+      this.acknowledged(client, packet.messageId);
     const session = this.#sessions.get(client.id);
     if (!session) return nothingQueued;
     let counter: number | undefined;

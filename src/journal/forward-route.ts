@@ -14,6 +14,7 @@ export class Lanes {
 
   constructor(topics: Readonly<Record<TopicRole, KafkaTopic>>) {
     const deadLetters = lanesOf(topics.deadletters);
+    const commands = lanesOf(topics.commands);
     this.#byKind = {
       reading: lanesOf(topics.readings),
       refusal: deadLetters,
@@ -21,6 +22,8 @@ export class Lanes {
       late: lanesOf(topics.late),
       pane: lanesOf(topics.panes),
       alert: lanesOf(topics.alerts),
+      command: commands,
+      outcome: commands,
     };
     this.readings = this.#byKind.reading;
     this.all = [...new Set(Object.values(this.#byKind).flat())];

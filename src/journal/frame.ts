@@ -37,8 +37,20 @@ const KIND_CODES: Readonly<Record<RecordKind, number>> = {
   pane: 5,
   requeued: 6,
   alert: 7,
+  command: 8,
+  outcome: 9,
 };
-const KINDS: readonly RecordKind[] = ['reading', 'tick', 'refusal', 'late', 'pane', 'requeued', 'alert'];
+const KINDS: readonly RecordKind[] = [
+  'reading',
+  'tick',
+  'refusal',
+  'late',
+  'pane',
+  'requeued',
+  'alert',
+  'command',
+  'outcome',
+];
 const FLAG_ASCII = 1;
 const FLAG_JOINED = 2;
 const FLAG_TRACE = 4;

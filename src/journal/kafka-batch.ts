@@ -241,5 +241,7 @@ const KINDS: Readonly<Record<RecordKind, Buffer>> = {
   alert: header(KIND, 'alert'),
   late: header(KIND, 'late'),
   pane: header(KIND, 'pane'),
+  command: header(KIND, 'command'),
+  outcome: header(KIND, 'outcome'),
 };
 const KIND_MOST_BYTES = Math.max(...Object.values(KINDS).map(({ length }) => length));

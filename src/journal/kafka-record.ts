@@ -19,6 +19,8 @@ const KINDS: ReadonlySet<string> = new Set<RecordKind>([
   'pane',
   'requeued',
   'alert',
+  'command',
+  'outcome',
 ]);
 /** Offset, timestamp, lengths and header names of one message; a close upper bound. */
 const OVERHEAD_BYTES = 64;

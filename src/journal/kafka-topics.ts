@@ -17,7 +17,7 @@ import { classify, needsPerson } from './kafka-errors.ts';
 const TRIES = 30;
 const TRY_PAUSE_MS = 100;
 
-export type TopicRole = 'readings' | 'deadletters' | 'late' | 'panes' | 'alerts';
+export type TopicRole = 'readings' | 'deadletters' | 'late' | 'panes' | 'alerts' | 'commands';
 
 export interface KafkaTopic {
   readonly name: string;
@@ -38,6 +38,7 @@ export function kafkaTopics(config: KafkaConfig): Readonly<Record<TopicRole, Kaf
     late: topic('late', config.partitions, 'late'),
     panes: topic('panes', config.partitions, 'pane'),
     alerts: topic('alerts', 1, 'alert'),
+    commands: topic('commands', 1, 'command'),
   };
 }
 
@@ -104,7 +105,8 @@ function describe(failure: Failure): object {
 }
 
 async function prepare(admin: Admin, config: KafkaConfig, telemetry: Telemetry): Promise<Outcome> {
-  const wanted = Object.values(kafkaTopics(config));
+  const { commands, ...always } = kafkaTopics(config);
+  const wanted = [...Object.values(always), ...(config.commands ? [commands] : [])];
   const existing = new Set(await admin.listTopics());
   const missing = wanted.filter(({ name }) => !existing.has(name));
   if (missing.length > 0) {

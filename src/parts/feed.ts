@@ -8,6 +8,8 @@ import type { Stream } from '../stream.ts';
 import type { Telemetry } from '../telemetry.ts';
 import type { Board } from '../view/board.ts';
 import type { AlertsShown, Feed, MetricSample, PipelineStatus } from '../view/feed.ts';
+import { showCommand } from './command-book.ts';
+import type { Commands } from './commands.ts';
 import { deadLetterAt } from './dead-letters.ts';
 import { RecentLetters } from './recent-letters.ts';
 import type { Requeue } from './requeue.ts';
@@ -29,6 +31,8 @@ export interface FeedNeeds {
   readonly deadLetters: LogReader;
   /** Null where this process has no gateway. */
   readonly requeue: Requeue | null;
+  /** Null where there are none. */
+  readonly commands: Commands | null;
 }
 
 export function createFeed(needs: FeedNeeds): Feed {
@@ -59,5 +63,8 @@ export function createFeed(needs: FeedNeeds): Feed {
       needs.requeue
         ? needs.requeue(wishes)
         : fail('USAGE', 'This process runs no gateway; ask the page of a gateway to requeue.'),
+    commands: () => needs.commands?.list().map(showCommand) ?? null,
+    command: async (body) =>
+      needs.commands?.submit(body) ?? fail('USAGE', 'There are no commands here: a gateway with commands: takes them.'),
   };
 }

@@ -21,3 +21,8 @@ export function rowsFolder(config: Config): string {
 export function alertsFolder(config: Config): string {
   return join(config.data, 'alerts');
 }
+
+/** Without Kafka: commands to devices and what became of them, a log like the spool; the gateway writes it. */
+export function commandsFolder(config: Config): string {
+  return join(config.data, 'commands');
+}

@@ -13,6 +13,7 @@ import { loadAssets } from '../inspect/assets.ts';
 import { BirthMemory } from '../inspect/births.ts';
 import { rebirthPayload, rebirthTopic } from '../inspect/decode/sparkplug-wire.ts';
 import { createInspector, DEFAULT_LIMITS, type InspectLimits } from '../inspect/inspect.ts';
+import { createRouter } from '../inspect/route.ts';
 import { SeriesMemory } from '../inspect/series.ts';
 import { type AssetWatch, watchAssets } from '../inspect/watch.ts';
 import { Progress } from '../journal/progress.ts';
@@ -23,6 +24,7 @@ import { matchTopic, type Stream } from '../stream.ts';
 import type { Telemetry } from '../telemetry.ts';
 import type { Board } from '../view/board.ts';
 import { createAccept, tickRecord } from './accept.ts';
+import { type Commands, startCommands } from './commands.ts';
 import type { KafkaHold } from './hold.ts';
 import type { Ledger } from './ledger.ts';
 import { createTraceSource } from './trace-source.ts';
@@ -50,6 +52,8 @@ export interface Gateway {
    */
   prepare(added: readonly Stream[]): Promise<Outcome<() => Promise<void>>>;
   append(record: NewRecord, onDurable: (outcome: Outcome) => void): void;
+  /** Null: the configuration has none. */
+  readonly commands: Commands | null;
 }
 
 export async function startGateway(needs: GatewayNeeds): Promise<Outcome<Gateway>> {
@@ -98,6 +102,7 @@ export async function startGateway(needs: GatewayNeeds): Promise<Outcome<Gateway
     ? (records: readonly NewRecord[], onDurable: (outcome: Outcome) => void) =>
         ledger.appendBatch(records, (outcome) => hold.add(progress.durableEnd(), outcome, onDurable))
     : (records: readonly NewRecord[], onDurable: (outcome: Outcome) => void) => ledger.appendBatch(records, onDurable);
+  let commands: Commands | null = null;
   const accept = createAccept({
     inspect: (message) => inspector.inspect(message),
     append,
@@ -108,6 +113,19 @@ export async function startGateway(needs: GatewayNeeds): Promise<Outcome<Gateway
     onRefused: (refusal, receivedMs) => board.refused(refusal, receivedMs),
   });
 
+  const route = createRouter(streams);
+  /**
+   * An answer to a command is durable as such; one whose topic is of a stream is also a reading, which alone decides on the
+   * acknowledgement.
+   */
+  const acceptAll: typeof accept = (message, settled) => {
+    const answered = commands?.answer(message) ?? null;
+    if (answered === null || route(message.topic) !== null) return accept(message, settled);
+    void answered.then((outcome) =>
+      settled(outcome.ok ? { kind: 'accepted' } : { kind: 'failed', failure: outcome.failure }),
+    );
+  };
+
   // A tick that cannot be written is not missed: the next one says more.
   const ticks = setInterval(() => ledger.append(tickRecord(received()), () => {}), config.rollup.tickMs);
   undo.push(async () => clearInterval(ticks));
@@ -116,13 +134,20 @@ export async function startGateway(needs: GatewayNeeds): Promise<Outcome<Gateway
   const retain = (topic: string) => retained.some((stream) => matchTopic(stream.topic, topic) !== null);
   const broker = await startBroker({
     mqtt: config.mqtt,
-    accept,
+    accept: acceptAll,
     retain,
     telemetry,
     clock: systemClock,
     received,
   });
   if (!broker.ok) return broker;
+  if (config.commands) {
+    const started = await startCommands({ config, send: broker.value.send, received, telemetry });
+    if (!started.ok) return started;
+    commands = started.value;
+    broker.value.onReachable((clientId) => started.value.reachable(clientId));
+    undo.push(() => started.value.stop());
+  }
   undo.push(() => broker.value.close());
   publish = broker.value.publish;
   let http: HttpIngest | null = null;
@@ -180,5 +205,6 @@ export async function startGateway(needs: GatewayNeeds): Promise<Outcome<Gateway
         await watch.reload();
       });
     },
+    commands,
   });
 }

@@ -12,7 +12,7 @@ import { kafkaTopics, untilTopicsReady } from '../journal/kafka-topics.ts';
 import { type KafkaWriter, kafkaWriter } from '../journal/kafka-writer.ts';
 import { openSpoolReader } from '../journal/spool-reader.ts';
 import type { LogReader } from '../log.ts';
-import type { Reading } from '../reading.ts';
+import { encodeReading, type Reading } from '../reading.ts';
 import type { Telemetry } from '../telemetry.ts';
 import { type Example, type Intents, parseExamples, train } from '../understand/intents.ts';
 import { Language } from '../understand/language.ts';
@@ -94,7 +94,10 @@ export async function startUnderstandPart(
         const receivedMs = stamp();
         return kafka.appendTo(
           partition,
-          made.map((reading) => readingRecord(reading, receivedMs, '')),
+          made.map((reading) => ({
+            ...readingRecord(reading, receivedMs, ''),
+            value: Buffer.from(encodeReading(reading)),
+          })),
         );
       };
     } else {

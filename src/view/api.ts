@@ -1,5 +1,5 @@
 /**
- * The routes under `/api/v1`. All read, except requeue. A bad parameter is a 400 that names the field, its value and what is
+ * The routes under `/api/v1`. All read, except requeue and commands. A bad parameter is a 400 that names the field, its value and what is
  * expected; a store or a log that cannot answer is a 503; each of the two costly answers has a limit (429, 503).
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
@@ -18,6 +18,7 @@ import { MAX_TOP_VALUES, topOf } from './top.ts';
 export const MAX_ROW_STREAMS = 8;
 const MAX_DEVICES_PER_PAGE = 500;
 const MAX_RUNNING_ROWS = 10_000;
+const MAX_COMMANDS = 1_000;
 const MAX_DEAD_LETTERS = 500;
 const MAX_TOP = 1_000;
 /** In one call; the body has a limit too. */
@@ -206,6 +207,29 @@ export function addApi(app: FastifyInstance, { feed, observer, hub, token }: Api
     const wishes = requeueWishes(request.body);
     const requeued = unwrap(await feed.requeue(wishes));
     return { results: requeued.map((one, index) => ({ id: wishes[index]!.id, ...showRequeued(one) })) };
+  });
+
+  app.get('/api/v1/commands', async (request) => {
+    const reader = new ParameterReader(request.query);
+    const limit = reader.integer('limit', 50, 1, MAX_COMMANDS);
+    const device = reader.text('device');
+    check(reader.bad());
+    const all = feed.commands();
+    const found = all?.filter((command) => device === undefined || command.device === device) ?? [];
+    return { configured: all !== null, commands: found.slice(0, limit) };
+  });
+
+  app.post('/api/v1/commands', async (request, reply) => {
+    mustBeAllowed(request, reply);
+    const { body } = request;
+    if (typeof body !== 'object' || body === null || Array.isArray(body)) {
+      const expected = '{"device":"d1","payload":{"fan":"on"}}';
+      throw new BadRequest({ field: 'body', value: JSON.stringify(body ?? null).slice(0, 100), expected });
+    }
+    const taken = await feed.command(body as Record<string, unknown>);
+    if (!taken.ok && taken.failure.code === 'USAGE') throw new Refused(422, 'COMMAND', taken.failure.message);
+    reply.code(202);
+    return unwrap(taken);
   });
 
   app.get('/api/v1/live', (request: FastifyRequest, reply: FastifyReply) => {

@@ -1,12 +1,13 @@
 /**
  * What the view needs from the rest of Millrace, declared on the consumer's side: `pipeline.ts` implements `Feed` and
- * gives it to `startView`. The view only reads; `requeue` is the one call that changes anything.
+ * gives it to `startView`. The view only reads; `requeue` and `command` are the calls that change anything.
  *
  * Who calls, when: `status` and `samples` once a second and at each health check, so both are cheap; the rest when a
  * person or a program asks. Expected failures are values, except in `rows`: there a throw means that the store cannot
  * answer (before the first row it becomes a 503, after it the connection is cut, so that a cut answer never looks whole).
  */
 import type { Alert } from '../alert.ts';
+import type { CommandState } from '../command.ts';
 import type { Code, Outcome } from '../errors.ts';
 import type { Refusal } from '../reading.ts';
 import type { Row, RowQuery, RunningQuery } from '../row.ts';
@@ -114,6 +115,19 @@ export type Requeued =
   /** There is no such dead letter. */
   | { readonly kind: 'missing' };
 
+/** A command to a device, and what became of it; see command.ts. */
+export interface CommandShown {
+  readonly id: string;
+  readonly device: string;
+  readonly state: CommandState;
+  readonly createdMs: number;
+  readonly atMs: number;
+  readonly expiresMs: number | null;
+  readonly gateway: string | null;
+  readonly reason: string | null;
+  readonly response: string | null;
+}
+
 export interface AlertsShown {
   /** Raised and not cleared, oldest first. */
   readonly active: readonly Alert[];
@@ -145,4 +159,8 @@ export interface Feed {
   requeue(wishes: readonly RequeueWish[]): Promise<Outcome<readonly Requeued[]>>;
   /** Of the rules in `alerts:`; null when there are none. As of a few seconds ago. */
   alerts(): AlertsShown | null;
+  /** Newest first, as far back as the gateway remembers; null where there are none. */
+  commands(): readonly CommandShown[] | null;
+  /** A command for the log of commands, checked; it is durable when this answers with its id. */
+  command(body: Record<string, unknown>): Promise<Outcome<{ readonly id: string }>>;
 }

@@ -11,7 +11,7 @@ import { runMillrace } from '../support/gateway-process.ts';
 import { leaveOut } from '../support/servers.ts';
 
 const MAIN = fileURLToPath(new URL('../../dist/src/main.js', import.meta.url));
-const GROUPS = ['deadletters'];
+const GROUPS = ['deadletters', 'commands'];
 
 describe('The command line', function () {
   this.timeout(60_000);

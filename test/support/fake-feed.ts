@@ -245,6 +245,14 @@ export class FakeFeed implements Feed {
     }
   }
 
+  commands() {
+    return null;
+  }
+
+  async command() {
+    return fail('USAGE', 'There are no commands here.');
+  }
+
   alerts(): AlertsShown | null {
     return this.shownAlerts;
   }
