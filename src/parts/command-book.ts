@@ -1,7 +1,8 @@
 /**
  * What is known of commands: a fold over the log of commands, the same for everyone who reads it. Pure.
  *
- * - A command is queued until its first outcome; `delivered` can still become `answered`; nothing else changes any more.
+ * - A command is queued until its first outcome. `delivered` can still become `answered`, and either can follow `expired`: another
+ *   gateway may not have known that it was on its way. Nothing else changes any more.
  * - A second command with an id that is known is the same command.
  * - Bounded: a command beyond `pending` in all or `pendingPerDevice` is refused, here and by every other reader alike, because
  *   what counts is what stands before it in the log; commands whose time is over by then do not count.
@@ -137,7 +138,11 @@ export class CommandBook {
   #settle({ id, state, atMs, gateway, response }: CommandOutcome): CommandEntry | null {
     const entry = this.at(id);
     if (!entry) return null;
-    const mayChange = entry.state === 'queued' || (entry.state === 'delivered' && state === 'answered');
+    const isTaken = state === 'answered' || state === 'delivered';
+    const mayChange =
+      entry.state === 'queued' ||
+      (entry.state === 'delivered' && state === 'answered') ||
+      (entry.state === 'expired' && isTaken);
     if (!mayChange) return null;
     return this.#finish({ ...entry, state, atMs, gateway, ...(response === undefined ? undefined : { response }) });
   }

@@ -20,6 +20,7 @@ import {
   type CommandsConfig,
   commandRecord,
   decodeCommand,
+  decodeOutcome,
   deviceOfClient,
   MAX_TTL_MS,
   outcomeRecord,
@@ -204,6 +205,9 @@ class Running implements Commands {
       const touched = new Set<string>();
       for (const record of records.slice(from, from + perTurn)) {
         const entry = this.#book.take(record);
+        // In the log now, whether it changed anything or another gateway had said it before.
+        const outcome = record.kind === 'outcome' ? decodeOutcome(record) : null;
+        if (outcome) this.#settled.delete(outcome.id);
         if (!entry) continue;
         touched.add(entry.device);
         if (this.#isLive || record.offset >= (this.#liveFrom ?? 0)) telemetry.commands.inc({ state: entry.state });
@@ -232,14 +236,10 @@ class Running implements Commands {
   }
 
   #done({ id, state, command }: CommandEntry): void {
-    if (state !== 'delivered') {
-      this.#settled.delete(id);
-      if (command) this.#forgetAwaited(command);
-      return;
-    }
-    if (this.#settled.get(id) === 'delivered') this.#settled.delete(id);
+    if (command === null) return;
+    if (state !== 'delivered') return this.#forgetAwaited(command);
     // Also where another gateway delivered it, or this one before it was started again: the device may answer here.
-    if (command && !this.#settled.has(id)) this.#await(command);
+    if (!this.#settled.has(id)) this.#await(command);
   }
 
   // ---- devices
@@ -296,7 +296,9 @@ class Running implements Commands {
       const nowMs = systemClock.nowMs();
       if (this.#isLive) {
         for (const command of this.#book.expiredBy(nowMs)) {
-          if (!this.#settled.has(command.id)) void this.#write(command, 'expired');
+          // One that is on its way may have arrived: its PUBACK, or the end of the connection, says so.
+          const isOnItsWay = this.#inFlight.get(command.device)?.id === command.id;
+          if (!isOnItsWay && !this.#settled.has(command.id)) void this.#write(command, 'expired');
         }
       }
       for (const waiting of this.#awaiting.values()) {

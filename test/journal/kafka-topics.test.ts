@@ -17,7 +17,7 @@ describe('the topics in a real Kafka', () => {
   });
 
   it('are made when missing, with the configured partitions and the producer’s timestamps, and then found', async () => {
-    const config = kafkaConfig(brokers, { partitions: 5 });
+    const config = { ...kafkaConfig(brokers, { partitions: 5 }), commands: true };
     try {
       for (let round = 0; round < 2; round++) {
         const outcome = await prepareTopics(config, silentTelemetry());
@@ -29,7 +29,7 @@ describe('the topics in a real Kafka', () => {
         const counts = Object.fromEntries(
           topics.map(({ name, partitions }) => [name.split('.')[1], partitions.length]),
         );
-        assert.deepEqual(counts, { readings: 5, deadletters: 1, late: 5, panes: 5, alerts: 1 });
+        assert.deepEqual(counts, { readings: 5, deadletters: 1, late: 5, panes: 5, alerts: 1, commands: 1 });
         const { resources } = await admin.describeConfigs({
           includeSynonyms: false,
           resources: [{ type: TOPIC, name: names[0]! }],

@@ -50,7 +50,7 @@ describe('The book of commands', () => {
     const log = new Log();
     for (const id of ['a', 'b', 'c', 'd']) log.command({ id, payload: 1 }, id);
     log.outcome('b', 'delivered').outcome('c', 'delivered').outcome('c', 'answered').outcome('d', 'expired');
-    log.outcome('d', 'delivered').outcome('b', 'expired').outcome('c', 'expired').outcome('nobody', 'delivered');
+    log.outcome('b', 'expired').outcome('c', 'expired').outcome('nobody', 'delivered');
     const book = log.read();
     assert.deepEqual(states(book), { a: 'queued', b: 'delivered', c: 'answered', d: 'expired' });
     assert.equal(book.at('c')?.response, 'ok');
@@ -59,6 +59,12 @@ describe('The book of commands', () => {
       ['a'],
     );
     assert.deepEqual(book.devices(), ['a']);
+  });
+
+  it('believes a gateway that the device has it, when another one thought that its time was over', () => {
+    const log = new Log().command({ id: 'a', payload: 1 }).outcome('a', 'expired').outcome('a', 'delivered');
+    assert.deepEqual(states(log.read()), { a: 'delivered' });
+    assert.deepEqual(states(log.outcome('a', 'expired').read()), { a: 'delivered' });
   });
 
   it('takes a second command with a known id for the same, done or not', () => {

@@ -1,5 +1,5 @@
 /** A process of the program under measurement: what it has used so far, from /proc. */
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 
 /** Of Linux, on every architecture that Node runs on. */
 const TICKS_PER_SECOND = 100;
@@ -16,4 +16,15 @@ export function cpuSeconds(pid: number): number {
 export function peakMiB(pid: number): number {
   const line = /^VmHWM:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
   return Number(line?.[1] ?? 0) / 1_024;
+}
+
+/** CPU seconds of each thread since its start, by its number; the main thread has that of the process. */
+export function threadSeconds(pid: number): Map<number, number> {
+  const threads = new Map<number, number>();
+  for (const name of readdirSync(`/proc/${pid}/task`)) {
+    const stat = readFileSync(`/proc/${pid}/task/${name}/stat`, 'utf8');
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    threads.set(Number(name), (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND);
+  }
+  return threads;
 }

@@ -1,0 +1,200 @@
+/**
+ * What a message costs with 1, 2 and 4 gateways and as many rollups on one Kafka, how that grows, and what follows for a million
+ * events a second: how many gateways, partitions and rollups. CPU per message, from /proc, not throughput: on a machine with few
+ * cores the processes share them, and each of them would wait for the others.
+ *
+ *   eval "$(npm run --silent stack -- env)" && npm run bench -- scale [--messages 300000] [--rounds 2]
+ *
+ * Each gateway has a load of its own (QoS 1, 85 bytes of JSON with three metrics). A run ends when the rollups, which read
+ * meanwhile, have counted every message. `busiest` is the thread that has the most to do: a process can take as many messages as it can.
+ *
+ * The plan is arithmetic on these figures (`planFor`), printed with its steps: cost grows with each doubling as it was measured to, and
+ * no thread is to be busier than UTILISATION. Kafka itself, InfluxDB and the network are not measured here.
+ */
+import { randomUUID } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { cpus, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { Kafka, logLevel } from 'kafkajs';
+import { type GatewayProcess, startGateway, startSimulator } from '../support/gateway-process.ts';
+import { cpuSeconds, threadSeconds } from './rollup/process.ts';
+
+export interface Cost {
+  /** CPU seconds of a million messages. */
+  readonly process: number;
+  readonly busiestThread: number;
+}
+
+export interface Measured {
+  readonly processes: number;
+  readonly gateway: Cost;
+  readonly rollup: Cost;
+}
+
+const COUNTS = [1, 2, 4];
+const PARTITIONS = 12;
+const TARGET_PER_SECOND = 1_000_000;
+/** Of a core that a thread may use. */
+const UTILISATION = 0.6;
+/** A rollup's partitions, so that rollups can be added before topics must be changed. */
+const PARTITIONS_PER_ROLLUP = 4;
+const WARM_MESSAGES = 20_000;
+const COUNTED_MS = 120_000;
+const STREAM = `streams:
+  environment: { topic: "sensors/{site}/{device}/environment", time: ts, sequence: seq, metrics: [temperature, humidity, pressure] }
+`;
+
+export async function run(args: string[]): Promise<object> {
+  const { values } = parseArgs({
+    args,
+    options: { messages: { type: 'string', default: '300000' }, rounds: { type: 'string', default: '2' } },
+  });
+  const brokers = process.env.MILLRACE_TEST_KAFKA;
+  if (!brokers) throw new Error('needs a Kafka: eval "$(npm run --silent stack -- env)"');
+  const rounds: Measured[][] = COUNTS.map(() => []);
+  for (let round = 0; round < Number(values.rounds); round++) {
+    for (const [index, count] of COUNTS.entries()) {
+      rounds[index]!.push(await measure(brokers, count, Number(values.messages)));
+    }
+  }
+  const measured = rounds.map(medianOf);
+  const plan = planFor(measured, TARGET_PER_SECOND);
+  for (const step of plan.steps) console.log(step);
+  return { cores: cpus().length, messages: Number(values.messages), measured, plan };
+}
+
+async function measure(brokers: string, count: number, messages: number): Promise<Measured> {
+  const folder = mkdtempSync(join(tmpdir(), 'millrace-scale-'));
+  const prefix = `scale-${randomUUID().slice(0, 8)}`;
+  const kafka = `kafka: { brokers: ["${brokers}"], prefix: ${prefix}, group: ${prefix}, partitions: ${PARTITIONS} }\n`;
+  const gateways: GatewayProcess[] = [];
+  const rollups: GatewayProcess[] = [];
+  try {
+    for (let i = 0; i < count; i++) {
+      const of = (role: 'gateway' | 'rollup') =>
+        startGateway({ folder: join(folder, `${role}-${i}`), yaml: `gateway: g${i}\n${kafka}${STREAM}`, role });
+      gateways.push(await of('gateway'));
+      rollups.push(await of('rollup'));
+    }
+    const counted = async () => {
+      const names = ['counted', 'duplicates', 'late', 'out_of_reach'].map((name) => `millrace_${name}_total`);
+      const all = await Promise.all(rollups.flatMap((rollup) => names.map((name) => rollup.metric(name))));
+      return all.reduce((sum, value) => sum + value, 0);
+    };
+    const send = async (each: number) => {
+      const loads = gateways.map(({ mqttPort }, i) => {
+        const shape = ['--connections', String(Math.ceil(100 / count)), '--in-flight', '20', '--rate', '0/s'];
+        const topic = ['--topic', `sensors/site${i}/{device}/environment`];
+        const end = ['--messages', String(each), '--duration', '0s'];
+        return startSimulator('load', ['--url', `mqtt://127.0.0.1:${mqttPort}`, ...shape, ...topic, ...end]).ended;
+      });
+      let acknowledged = 0;
+      for (const { code, summary } of await Promise.all(loads)) {
+        if (code !== 0) throw new Error(`a load ended with ${code}: ${JSON.stringify(summary)}`);
+        acknowledged += summary.acknowledged!;
+      }
+      return acknowledged;
+    };
+    const untilCounted = async (wanted: number) => {
+      const deadlineMs = performance.now() + COUNTED_MS;
+      while ((await counted()) < wanted) {
+        if (performance.now() > deadlineMs) throw new Error(`${await counted()} of ${wanted} messages are counted`);
+        await sleep(100);
+      }
+    };
+    // The first messages also wait for the consumer group to have settled.
+    const warm = await send(Math.ceil(WARM_MESSAGES / count));
+    await untilCounted(warm);
+    const before = [gateways, rollups].map(snapshot);
+    const sent = await send(Math.ceil(messages / count));
+    await untilCounted(warm + sent);
+    const [gateway, rollup] = [gateways, rollups].map((all, i) => costOf(before[i]!, snapshot(all), sent));
+    return { processes: count, gateway: gateway!, rollup: rollup! };
+  } finally {
+    for (const one of [...gateways, ...rollups]) await one.end('SIGKILL');
+    await dropTopics(brokers, prefix);
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+interface Used {
+  readonly process: number;
+  readonly threads: ReadonlyMap<number, number>;
+}
+
+const snapshot = (all: readonly GatewayProcess[]): Used[] =>
+  all.map(({ child }) => ({ process: cpuSeconds(child.pid!), threads: threadSeconds(child.pid!) }));
+
+/** All processes of a kind together; the busiest thread of each of them for its part of the messages. */
+function costOf(before: readonly Used[], after: readonly Used[], messages: number): Cost {
+  let [inAll, busiest] = [0, 0];
+  for (const [i, used] of after.entries()) {
+    inAll += used.process - before[i]!.process;
+    busiest += Math.max(...[...used.threads].map(([id, seconds]) => seconds - (before[i]!.threads.get(id) ?? 0)));
+  }
+  return { process: round((inAll * 1e6) / messages), busiestThread: round((busiest * 1e6) / messages) };
+}
+
+async function dropTopics(brokers: string, prefix: string): Promise<void> {
+  const admin = new Kafka({ brokers: brokers.split(','), logLevel: logLevel.NOTHING }).admin();
+  await admin.connect();
+  const topics = (await admin.listTopics()).filter((topic) => topic.startsWith(`${prefix}.`));
+  if (topics.length > 0) await admin.deleteTopics({ topics });
+  await admin.disconnect();
+}
+
+function medianOf(rounds: readonly Measured[]): Measured {
+  const middle = (of: (one: Measured) => number) => rounds.map(of).sort((a, b) => a - b)[rounds.length >> 1]!;
+  const cost = (kind: 'gateway' | 'rollup'): Cost => ({
+    process: middle((one) => one[kind].process),
+    busiestThread: middle((one) => one[kind].busiestThread),
+  });
+  return { processes: rounds[0]!.processes, gateway: cost('gateway'), rollup: cost('rollup') };
+}
+
+export interface Plan {
+  readonly gateways: number;
+  readonly rollups: number;
+  readonly partitions: number;
+  readonly cores: number;
+  readonly steps: readonly string[];
+}
+
+/** As many processes as keep the busiest thread of each at or below UTILISATION, at the cost that so many have. */
+export function planFor(measured: readonly Measured[], perSecond: number): Plan {
+  const steps = [
+    `${perSecond.toLocaleString('en')} events a second, no thread busier than ${100 * UTILISATION} % of a core:`,
+  ];
+  const of = (kind: 'gateway' | 'rollup') => {
+    const [first, last] = [measured[0]!, measured.at(-1)!];
+    const doublings = Math.log2(last.processes / first.processes);
+    const growthOf = (key: keyof Cost) => Math.max(1, (last[kind][key] / first[kind][key]) ** (1 / doublings));
+    const at = (key: keyof Cost, count: number) =>
+      last[kind][key] * growthOf(key) ** Math.max(0, Math.log2(count / last.processes));
+    let count = 1;
+    while (at('busiestThread', count) * (perSecond / 1e6) > UTILISATION * count) count++;
+    const [thread, whole] = [at('busiestThread', count), at('process', count)];
+    const cores = Math.ceil((whole * perSecond) / 1e6 / UTILISATION);
+    steps.push(
+      `${kind}: measured ${measured.map((one) => `${one[kind].process} (busiest thread ${one[kind].busiestThread})`).join(', ')} CPU-s per million at ${measured.map(({ processes }) => processes).join(', ')}`,
+      `  growth with each doubling: ${growthOf('process').toFixed(2)}, busiest thread ${growthOf('busiestThread').toFixed(2)} (never taken below 1)`,
+      `  so at ${count} processes: ${whole.toFixed(1)} CPU-s per million, busiest thread ${thread.toFixed(1)}; ${thread.toFixed(1)} x ${perSecond / 1e6} / ${UTILISATION} = ${((thread * perSecond) / 1e6 / UTILISATION).toFixed(1)}, rounded up ${count} processes`,
+      `  ${whole.toFixed(1)} x ${perSecond / 1e6} / ${UTILISATION} = ${cores} cores`,
+    );
+    return { count, cores };
+  };
+  const [gateway, rollup] = [of('gateway'), of('rollup')];
+  const partitions = rollup.count * PARTITIONS_PER_ROLLUP;
+  steps.push(
+    `partitions: ${rollup.count} rollups x ${PARTITIONS_PER_ROLLUP} = ${partitions}, ${Math.round(perSecond / partitions).toLocaleString('en')} events a second each`,
+  );
+  const cores = gateway.cores + rollup.cores;
+  steps.push(`together ${gateway.count} gateways, ${rollup.count} rollups, ${partitions} partitions, ${cores} cores`);
+  return { gateways: gateway.count, rollups: rollup.count, partitions, cores, steps };
+}
+
+function round(value: number): number {
+  return Math.round(value * 100) / 100;
+}
