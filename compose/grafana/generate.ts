@@ -603,6 +603,7 @@ function chat(): Dashboard {
       sourceVariable(),
       severalVariable('team', 'Team', 'SHOW TAG VALUES FROM "chat.understood" WITH KEY = "team"'),
     ])
+    .withRow(closedRow())
     .withPanel(
       stat(
         'Messages of customers',

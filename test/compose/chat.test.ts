@@ -154,8 +154,16 @@ describe('The chat sample', function () {
     const active = (await (await fetch(`${http}/api/v1/alerts`)).json()) as { recent: readonly Alert[] };
     // Judged once, though the log was read twice.
     assert.equal(active.recent.filter(({ state }) => state === 'raised').length, 1);
-    const verified = await runMillrace(['verify', '--config', config]);
-    assert.equal(verified.code, 0, verified.out + verified.err);
+    // On a busy machine a message may be late for its window of a second: then its row is repaired a moment later.
+    let verified = await runMillrace(['verify', '--config', config]);
+    const isRepaired = async () => {
+      if (verified.code === 0) return true;
+      verified = await runMillrace(['verify', '--config', config]);
+      return false;
+    };
+    await until(isRepaired, DEADLINE_MS, 'every row is as the log says').catch(() =>
+      assert.fail(verified.out + verified.err),
+    );
   }
 
   it('understands messages, counts them by agent and intent, and tells of an angry one', async () => {
@@ -172,7 +180,9 @@ describe('The chat sample', function () {
           `influx: { url: "${influx.url}", org: ${influx.org}, bucket: ${name}, token: "${influx.token}" }\n`,
       );
       for (const panel of sampleDashboards()['samples/chat/dashboard.json']!.panels ?? []) {
-        const { title, targets } = panel as unknown as { title: string; targets: readonly { query: string }[] };
+        const { title, targets } = panel as unknown as { title: string; targets?: readonly { query: string }[] };
+        // A row of panels asks nothing.
+        if (!targets) continue;
         const query = targets[0]!.query
           .replaceAll('$team', '.*')
           .replaceAll('$timeFilter', 'time > now() - 1h')
