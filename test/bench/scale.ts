@@ -8,8 +8,7 @@
  * Each gateway has a load of its own (QoS 1, 85 bytes of JSON with three metrics). A run ends when the rollups, which read
  * meanwhile, have counted every message. `busiest` is the thread that has the most to do: a process can take as many messages as it can.
  *
- * The plan is arithmetic on these figures (`planFor`), printed with its steps: cost grows with each doubling as it was measured to, and
- * no thread is to be busier than UTILISATION. Kafka itself, InfluxDB and the network are not measured here.
+ * The plan is arithmetic on these figures (scale/plan.ts), printed with its steps. Kafka itself, InfluxDB and the network are not measured here.
  */
 import { randomUUID } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -20,26 +19,11 @@ import { parseArgs } from 'node:util';
 import { Kafka, logLevel } from 'kafkajs';
 import { type GatewayProcess, startGateway, startSimulator } from '../support/gateway-process.ts';
 import { cpuSeconds, threadSeconds } from './rollup/process.ts';
-
-export interface Cost {
-  /** CPU seconds of a million messages. */
-  readonly process: number;
-  readonly busiestThread: number;
-}
-
-export interface Measured {
-  readonly processes: number;
-  readonly gateway: Cost;
-  readonly rollup: Cost;
-}
+import { type Cost, type Measured, planFor } from './scale/plan.ts';
 
 const COUNTS = [1, 2, 4];
 const PARTITIONS = 12;
 const TARGET_PER_SECOND = 1_000_000;
-/** Of a core that a thread may use. */
-const UTILISATION = 0.6;
-/** A rollup's partitions, so that rollups can be added before topics must be changed. */
-const PARTITIONS_PER_ROLLUP = 4;
 const WARM_MESSAGES = 20_000;
 const COUNTED_MS = 120_000;
 const STREAM = `streams:
@@ -152,47 +136,6 @@ function medianOf(rounds: readonly Measured[]): Measured {
     busiestThread: middle((one) => one[kind].busiestThread),
   });
   return { processes: rounds[0]!.processes, gateway: cost('gateway'), rollup: cost('rollup') };
-}
-
-export interface Plan {
-  readonly gateways: number;
-  readonly rollups: number;
-  readonly partitions: number;
-  readonly cores: number;
-  readonly steps: readonly string[];
-}
-
-/** As many processes as keep the busiest thread of each at or below UTILISATION, at the cost that so many have. */
-export function planFor(measured: readonly Measured[], perSecond: number): Plan {
-  const steps = [
-    `${perSecond.toLocaleString('en')} events a second, no thread busier than ${100 * UTILISATION} % of a core:`,
-  ];
-  const of = (kind: 'gateway' | 'rollup') => {
-    const [first, last] = [measured[0]!, measured.at(-1)!];
-    const doublings = Math.log2(last.processes / first.processes);
-    const growthOf = (key: keyof Cost) => Math.max(1, (last[kind][key] / first[kind][key]) ** (1 / doublings));
-    const at = (key: keyof Cost, count: number) =>
-      last[kind][key] * growthOf(key) ** Math.max(0, Math.log2(count / last.processes));
-    let count = 1;
-    while (at('busiestThread', count) * (perSecond / 1e6) > UTILISATION * count) count++;
-    const [thread, whole] = [at('busiestThread', count), at('process', count)];
-    const cores = Math.ceil((whole * perSecond) / 1e6 / UTILISATION);
-    steps.push(
-      `${kind}: measured ${measured.map((one) => `${one[kind].process} (busiest thread ${one[kind].busiestThread})`).join(', ')} CPU-s per million at ${measured.map(({ processes }) => processes).join(', ')}`,
-      `  growth with each doubling: ${growthOf('process').toFixed(2)}, busiest thread ${growthOf('busiestThread').toFixed(2)} (never taken below 1)`,
-      `  so at ${count} processes: ${whole.toFixed(1)} CPU-s per million, busiest thread ${thread.toFixed(1)}; ${thread.toFixed(1)} x ${perSecond / 1e6} / ${UTILISATION} = ${((thread * perSecond) / 1e6 / UTILISATION).toFixed(1)}, rounded up ${count} processes`,
-      `  ${whole.toFixed(1)} x ${perSecond / 1e6} / ${UTILISATION} = ${cores} cores`,
-    );
-    return { count, cores };
-  };
-  const [gateway, rollup] = [of('gateway'), of('rollup')];
-  const partitions = rollup.count * PARTITIONS_PER_ROLLUP;
-  steps.push(
-    `partitions: ${rollup.count} rollups x ${PARTITIONS_PER_ROLLUP} = ${partitions}, ${Math.round(perSecond / partitions).toLocaleString('en')} events a second each`,
-  );
-  const cores = gateway.cores + rollup.cores;
-  steps.push(`together ${gateway.count} gateways, ${rollup.count} rollups, ${partitions} partitions, ${cores} cores`);
-  return { gateways: gateway.count, rollups: rollup.count, partitions, cores, steps };
 }
 
 function round(value: number): number {

@@ -16,6 +16,7 @@ import type { Alert } from '../../src/alert.ts';
 import { systemClock } from '../../src/clock.ts';
 import { freePort } from '../../src/torture/program.ts';
 import { runMillrace } from '../support/gateway-process.ts';
+import { filled, panelsOf } from '../support/grafana.ts';
 import { removeBuckets } from '../support/influx.ts';
 import { RawClient } from '../support/mqtt-raw.ts';
 import { needInflux, needKafka } from '../support/servers.ts';
@@ -179,14 +180,8 @@ describe('The chat sample', function () {
         `kafka: { brokers: [${brokers.map((broker) => `"${broker}"`)}], prefix: ${name}, group: ${name}, partitions: 3 }\n` +
           `influx: { url: "${influx.url}", org: ${influx.org}, bucket: ${name}, token: "${influx.token}" }\n`,
       );
-      for (const panel of sampleDashboards()['samples/chat/dashboard.json']!.panels ?? []) {
-        const { title, targets } = panel as unknown as { title: string; targets?: readonly { query: string }[] };
-        // A row of panels asks nothing.
-        if (!targets) continue;
-        const query = targets[0]!.query
-          .replaceAll('$team', '.*')
-          .replaceAll('$timeFilter', 'time > now() - 1h')
-          .replaceAll('$__interval', '10s');
+      for (const { title, targets } of panelsOf(sampleDashboards()['samples/chat/dashboard.json']!)) {
+        const query = filled(targets![0]!.query!, { team: '.*' });
         const url = `${influx.url}/query?db=${name}_10s&q=${encodeURIComponent(query)}`;
         const answer = await fetch(url, { headers: { authorization: `Token ${influx.token}` } });
         const { results } = (await answer.json()) as { results: readonly { series?: readonly object[] }[] };

@@ -1,0 +1,30 @@
+import assert from 'node:assert/strict';
+import { type Measured, PARTITIONS_PER_ROLLUP, planFor } from './plan.ts';
+
+const costs = (processes: number, gateway: number, rollup: number): Measured => ({
+  processes,
+  gateway: { process: 2 * gateway, busiestThread: gateway },
+  rollup: { process: rollup, busiestThread: rollup },
+});
+
+describe('The plan of npm run bench -- scale', () => {
+  it('is the busiest thread of each process, at three fifths of a core, where cost does not grow', () => {
+    const flat = [costs(1, 12, 6), costs(2, 12, 6), costs(4, 12, 6)];
+    const { gateways, rollups, partitions, cores } = planFor(flat, 1_000_000);
+    // 12 CPU-s per million are 12 cores at a million a second: 20 threads that are busy for three fifths.
+    assert.deepEqual(
+      { gateways, rollups, partitions, cores },
+      { gateways: 20, rollups: 10, partitions: 10 * PARTITIONS_PER_ROLLUP, cores: 50 },
+    );
+    assert.equal(planFor(flat, 100_000).gateways, 2);
+  });
+
+  it('carries on the growth that was measured with each doubling, and never takes it for a gain', () => {
+    const growing = [costs(1, 10, 6), costs(2, 11, 6), costs(4, 12.1, 6)];
+    const { gateways } = planFor(growing, 1_000_000);
+    const costAt = (count: number) => 12.1 * 1.1 ** Math.log2(count / 4);
+    assert.ok(costAt(gateways) <= 0.6 * gateways && costAt(gateways - 1) > 0.6 * (gateways - 1), String(gateways));
+    const shrinking = [costs(1, 20, 6), costs(2, 16, 6), costs(4, 12, 6)];
+    assert.equal(planFor(shrinking, 1_000_000).gateways, 20);
+  });
+});
