@@ -3,9 +3,9 @@
  * events a second: how many gateways, partitions and rollups. CPU per message, from /proc, not throughput: on a machine with few
  * cores the processes share them, and each of them would wait for the others.
  *
- *   eval "$(npm run --silent stack -- env)" && npm run bench -- scale [--messages 300000] [--rounds 2]
+ *   eval "$(npm run --silent stack -- env)" && npm run bench -- scale [--messages 200000] [--rounds 2]
  *
- * Each gateway has a load of its own (QoS 1, 85 bytes of JSON with three metrics). A run ends when the rollups, which read
+ * Each gateway has a load of its own, the same however many there are (QoS 1, 85 bytes of JSON with three metrics). A run ends when the rollups, which read
  * meanwhile, have counted every message. `busiest` is the thread that has the most to do: a process can take as many messages as it can.
  *
  * The plan is arithmetic on these figures (scale/plan.ts), printed with its steps. Kafka itself, InfluxDB and the network are not measured here.
@@ -24,7 +24,8 @@ import { type Cost, type Measured, planFor } from './scale/plan.ts';
 const COUNTS = [1, 2, 4];
 const PARTITIONS = 12;
 const TARGET_PER_SECOND = 1_000_000;
-const WARM_MESSAGES = 20_000;
+/** Of each gateway: the compiler of each process has its work done by then. */
+const WARM_MESSAGES = 50_000;
 const COUNTED_MS = 120_000;
 const STREAM = `streams:
   environment: { topic: "sensors/{site}/{device}/environment", time: ts, sequence: seq, metrics: [temperature, humidity, pressure] }
@@ -33,7 +34,7 @@ const STREAM = `streams:
 export async function run(args: string[]): Promise<object> {
   const { values } = parseArgs({
     args,
-    options: { messages: { type: 'string', default: '300000' }, rounds: { type: 'string', default: '2' } },
+    options: { messages: { type: 'string', default: '200000' }, rounds: { type: 'string', default: '2' } },
   });
   const brokers = process.env.MILLRACE_TEST_KAFKA;
   if (!brokers) throw new Error('needs a Kafka: eval "$(npm run --silent stack -- env)"');
@@ -69,7 +70,7 @@ async function measure(brokers: string, count: number, messages: number): Promis
     };
     const send = async (each: number) => {
       const loads = gateways.map(({ mqttPort }, i) => {
-        const shape = ['--connections', String(Math.ceil(100 / count)), '--in-flight', '20', '--rate', '0/s'];
+        const shape = ['--connections', '100', '--in-flight', '20', '--rate', '0/s'];
         const topic = ['--topic', `sensors/site${i}/{device}/environment`];
         const end = ['--messages', String(each), '--duration', '0s'];
         return startSimulator('load', ['--url', `mqtt://127.0.0.1:${mqttPort}`, ...shape, ...topic, ...end]).ended;
@@ -89,10 +90,10 @@ async function measure(brokers: string, count: number, messages: number): Promis
       }
     };
     // The first messages also wait for the consumer group to have settled.
-    const warm = await send(Math.ceil(WARM_MESSAGES / count));
+    const warm = await send(WARM_MESSAGES);
     await untilCounted(warm);
     const before = [gateways, rollups].map(snapshot);
-    const sent = await send(Math.ceil(messages / count));
+    const sent = await send(messages);
     await untilCounted(warm + sent);
     const [gateway, rollup] = [gateways, rollups].map((all, i) => costOf(before[i]!, snapshot(all), sent));
     return { processes: count, gateway: gateway!, rollup: rollup! };
