@@ -56,6 +56,7 @@ const RUN_BY_HAND = [
   'npm run bench -- peers',
   'npm run bench -- kafka-settings',
   'npm run bench -- rollup',
+  'npm run bench -- scale',
 ];
 /** No Docker engine: the README says that these were not run. */
 const NOT_RUN = [
