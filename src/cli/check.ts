@@ -11,6 +11,7 @@ import { messageOf } from '../errors.ts';
 import { readUsers } from '../ingress/users.ts';
 import { loadAssets } from '../inspect/assets.ts';
 import { DEFAULT_LIMITS } from '../inspect/inspect.ts';
+import { readExamples } from '../parts/understand.ts';
 import { EXIT } from './terminal.ts';
 import { describeTrace, loadInspector, type Trace, trace } from './trace.ts';
 
@@ -57,7 +58,7 @@ export async function check(options: CheckOptions): Promise<number> {
   return traced.accepted ? EXIT.ok : EXIT.no;
 }
 
-/** Files that are there but cannot be used: schemas, registries, users; one mistake for each. */
+/** Files that are there but cannot be used: schemas, registries, labelled messages, users; one mistake for each. */
 async function assetMistakes({ config, mistakeAt }: Extract<Loaded, { ok: true }>): Promise<Mistake[]> {
   const mistakes: Mistake[] = [];
   for (const stream of Object.values(config.streams)) {
@@ -69,6 +70,10 @@ async function assetMistakes({ config, mistakeAt }: Extract<Loaded, { ok: true }
     for (const { pointer, part } of parts) {
       const loaded = await loadAssets([part], DEFAULT_LIMITS);
       if (!loaded.ok) mistakes.push(mistakeAt(pointer, loaded.failure.message.replace(/\.$/, '')));
+    }
+    if (stream.understand) {
+      const examples = await readExamples(stream.understand.intents);
+      if (!examples.ok) mistakes.push(mistakeAt(`${at}/understand/intents`, examples.failure.message));
     }
   }
   const users = readUsers(config.mqtt.auth.users);

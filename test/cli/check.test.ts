@@ -99,18 +99,23 @@ describe('millrace check', () => {
       assert.match(lines[1]!, /is valid/);
     });
 
-    it('looks into schemas, registries and the users file, all of them', async () => {
+    it('looks into schemas, registries, labelled messages and the users file, all of them', async () => {
       put('broken.json', '{ "type": "objct" }');
       put('two.csv', 'device\nd1\nd1\n');
       put('users.yaml', 'usrs: {}\n');
+      put('few.tsv', 'delivery\twhere is it\ndelivery\tit is late\n');
       const { lines, code } = await run(
-        'mqtt: { auth: { users: users.yaml } }\nstreams:\n  a: { topic: "a/{device}", time: ts, metrics: [x], schema: broken.json }\n  b: { topic: "b/{device}", time: ts, metrics: [x], enrich: { registry: two.csv } }\n',
+        'mqtt: { auth: { users: users.yaml } }\nstreams:\n  a: { topic: "a/{device}", time: ts, metrics: [x], schema: broken.json }\n  b: { topic: "b/{device}", time: ts, metrics: [x], enrich: { registry: two.csv } }\n  c: { topic: "c/{device}", time: ts, metrics: [], understand: { intents: few.tsv } }\n',
       );
       assert.equal(code, 2);
       assert.match(lines[0]!, /^m\.yaml:1:24: mqtt\.auth\.users: /);
       assert.match(lines[1]!, /^m\.yaml:3:\d+: streams\.a\.schema: The schema broken\.json cannot be used/);
       assert.match(lines[2]!, /^m\.yaml:4:\d+: streams\.b\.enrich\.registry: two\.csv, line 3: device "d1" is already/);
-      assert.equal(lines[3], 'm.yaml: 3 mistakes');
+      assert.match(
+        lines[3]!,
+        /^m\.yaml:5:\d+: streams\.c\.understand\.intents: .*few\.tsv: needs at least two intents/,
+      );
+      assert.equal(lines[4], 'm.yaml: 4 mistakes');
     });
 
     it('gives programs one object', async () => {
