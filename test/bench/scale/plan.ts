@@ -1,6 +1,7 @@
 /**
  * How many gateways, rollups and partitions so many events a second need, from what a message was measured to cost. Pure.
- * Cost grows with each doubling of processes as it was measured to, and no thread is to be busier than UTILISATION.
+ * Each process costs what it did among the most that were measured; how that grew is said beside it, and not carried on: where
+ * processes shared cores, they waited for one another, and that is in it. No thread is to be busier than UTILISATION.
  */
 export interface Cost {
   /** CPU seconds of a million messages. */
@@ -35,17 +36,15 @@ export function planFor(measured: readonly Measured[], perSecond: number): Plan 
   const of = (kind: 'gateway' | 'rollup') => {
     const [first, last] = [measured[0]!, measured.at(-1)!];
     const doublings = Math.log2(last.processes / first.processes);
-    const growthOf = (key: keyof Cost) => Math.max(1, (last[kind][key] / first[kind][key]) ** (1 / doublings));
-    const at = (key: keyof Cost, count: number) =>
-      last[kind][key] * growthOf(key) ** Math.max(0, Math.log2(count / last.processes));
+    const growthOf = (key: keyof Cost) => (last[kind][key] / first[kind][key]) ** (1 / doublings);
+    const { process: whole, busiestThread: thread } = last[kind];
     let count = 1;
-    while (at('busiestThread', count) * (perSecond / 1e6) > UTILISATION * count * (1 + 1e-9)) count++;
-    const [thread, whole] = [at('busiestThread', count), at('process', count)];
+    while (thread * (perSecond / 1e6) > UTILISATION * count * (1 + 1e-9)) count++;
     const cores = Math.ceil((whole * perSecond) / 1e6 / UTILISATION);
     steps.push(
       `${kind}: measured ${measured.map((one) => `${one[kind].process} (busiest thread ${one[kind].busiestThread})`).join(', ')} CPU-s per million at ${measured.map(({ processes }) => processes).join(', ')}`,
-      `  growth with each doubling: ${growthOf('process').toFixed(2)}, busiest thread ${growthOf('busiestThread').toFixed(2)} (never taken below 1)`,
-      `  so at ${count} processes: ${whole.toFixed(1)} CPU-s per million, busiest thread ${thread.toFixed(1)}; ${thread.toFixed(1)} x ${perSecond / 1e6} / ${UTILISATION} = ${((thread * perSecond) / 1e6 / UTILISATION).toFixed(1)}, rounded up ${count} processes`,
+      `  growth with each doubling: ${growthOf('process').toFixed(2)}, busiest thread ${growthOf('busiestThread').toFixed(2)}; not carried on beyond what was measured`,
+      `  so at the cost of the most processes measured: ${whole.toFixed(1)} CPU-s per million, busiest thread ${thread.toFixed(1)}; ${thread.toFixed(1)} x ${perSecond / 1e6} / ${UTILISATION} = ${((thread * perSecond) / 1e6 / UTILISATION).toFixed(1)}, rounded up ${count} processes`,
       `  ${whole.toFixed(1)} x ${perSecond / 1e6} / ${UTILISATION} = ${cores} cores`,
     );
     return { count, cores };
