@@ -237,9 +237,9 @@ class Running implements Commands {
 
   #done({ id, state, command }: CommandEntry): void {
     if (command === null) return;
-    if (state !== 'delivered') return this.#forgetAwaited(command);
+    if (state !== 'delivered') this.#forgetAwaited(command);
     // Also where another gateway delivered it, or this one before it was started again: the device may answer here.
-    if (!this.#settled.has(id)) this.#await(command);
+    else if (!this.#settled.has(id)) this.#await(command);
   }
 
   // ---- devices
