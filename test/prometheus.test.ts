@@ -54,7 +54,7 @@ describe('/metrics', function () {
   before(async () => {
     data = mkdtempSync(join(tmpdir(), 'millrace-metrics-'));
     const stream = 'streams: { s: { topic: "s/{device}", time: ts, metrics: [v], windows: [1s] } }\n';
-    gateway = await startGateway({ folder: data, yaml: `rollup: { grace: 0s, disorder: 0s, tick: 200ms }\n${stream}` });
+    gateway = await startGateway({ folder: data, yaml: `rollup: { grace: 3s, disorder: 0s, tick: 200ms }\n${stream}` });
     const client = await RawClient.connected(gateway.mqttPort, { clientId: 'd1' });
     [`{"ts":${systemClock.nowMs()},"v":1}`, 'nonsense', `{"ts":1700000000000,"v":1}`].forEach((payload, at) => {
       client.publish('s/d1', payload, 1, at + 1);
