@@ -63,6 +63,10 @@ export class Meter {
       rateOf: stage.rateOf,
       latencyMs: this.#latency(stage.latency),
       latencyOf: stage.latencyOf,
+      onward:
+        stage.onward && status.log === 'kafka'
+          ? { latencyMs: this.#latency(stage.onward.latency), latencyOf: stage.onward.latencyOf }
+          : null,
       queue: runsHere(stage.name, status.role) ? this.#queue(stage.name, status) : null,
       counters: stage.counters
         .filter((counter) => !(counter.kafkaOnly && status.log === 'spool'))

@@ -17,6 +17,8 @@ export interface StageStatus {
   readonly latencyMs: { readonly p50: number; readonly p99: number } | null;
   /** What the latency is of. */
   readonly latencyOf: string;
+  /** What follows in the same stage with a latency of its own: with Kafka, until it is there. */
+  readonly onward: { readonly latencyMs: StageStatus['latencyMs']; readonly latencyOf: string } | null;
   /** Null: nothing waits at this stage, or it runs in another process. */
   readonly queue: Queue | null;
   readonly counters: readonly StageCounter[];
@@ -61,6 +63,7 @@ export interface StageShown {
   /** A histogram. */
   readonly latency: string;
   readonly latencyOf: string;
+  readonly onward?: { readonly latency: string; readonly latencyOf: string; readonly kafkaOnly: true };
   readonly counters: readonly CounterShown[];
 }
 
@@ -99,6 +102,7 @@ export const SHOWN: readonly StageShown[] = [
     rate: ['millrace_accepted_total', 'millrace_dead_letters_total'],
     latency: 'millrace_spool_commit_seconds',
     latencyOf: 'one write and sync',
+    onward: { latency: 'millrace_forward_seconds', latencyOf: 'received until in Kafka', kafkaOnly: true },
     counters: [
       {
         name: 'forwarded',

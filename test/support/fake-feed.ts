@@ -138,6 +138,7 @@ export class FakeFeed implements Feed {
     telemetry.waitingRows.set({ stage: 'only', partition: '0' }, Math.round(120 + 100 * Math.sin(nowMs / 4_000)));
     telemetry.waitingRowsLimit.set({ stage: 'only', partition: '0' }, 40_000);
     telemetry.inspectSeconds.observe(0.00002 + 0.00002 * unit(`inspect ${nowMs}`));
+    telemetry.forwardSeconds.observe(0.012 + 0.02 * unit(`forward ${nowMs}`));
     telemetry.rollupSeconds.observe(0.004 + 0.02 * unit(`rollup ${nowMs}`));
   }
 

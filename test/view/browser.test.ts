@@ -25,6 +25,7 @@ describe('the live page in a browser', function () {
     for (const name of ['ingress', 'inspect', 'journal', 'rollup', 'store']) {
       await expectText(page, `#stage-${name} .facts`, /half within\d.*(µs|ms|s)99 % within\d.*(µs|ms|s)$/);
     }
+    await expectText(page, '#stage-journal .counters', /in Kafka, half\d+ msin Kafka, 99 %\d+ ms$/);
     await expectText(page, '#stage-inspect .queue', /^Nothing waits here–$/);
     await expectText(page, '#stage-journal .queue-depth', /MiB of 10\.0 GiB/);
     await expectText(page, '#stage-rollup .queue-depth', /^\d+ in Kafka$/);

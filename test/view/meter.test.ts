@@ -119,6 +119,7 @@ describe('the meter', () => {
     telemetry.acknowledgeSeconds.observe(0.004);
     telemetry.inspectSeconds.observe(0.00002);
     telemetry.spoolCommitSeconds.observe(0.002);
+    telemetry.forwardSeconds.observe(0.02);
     telemetry.rollupSeconds.observe(0.4);
     telemetry.storeSeconds.observe(0.04);
     meter.take(await samplesOf(telemetry), 1_000, 1_000);
@@ -127,6 +128,10 @@ describe('the meter', () => {
       meter.stages(status).map(({ latencyMs }) => latencyMs?.p50),
       [3.75, 0.0175, 1.75, 375, 37.5],
     );
+    const onward = (log: 'kafka' | 'spool') =>
+      meter.stages({ ...status, log }).map((one) => one.onward?.latencyMs?.p50);
+    assert.deepEqual(onward('kafka'), [undefined, undefined, 17.5, undefined, undefined]);
+    assert.deepEqual(onward('spool'), [undefined, undefined, undefined, undefined, undefined]);
   });
 
   it('leaves Kafka’s counters out where the spool is the log', () => {

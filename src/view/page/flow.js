@@ -92,7 +92,7 @@ function updateStage(item, stage, alive) {
   drawSparkline(item.querySelector('svg'), histories.get(stage.name) ?? []);
   showFacts(item.querySelector('.facts'), stage);
   showQueue(item.querySelector('.queue'), stage);
-  showCounters(item.querySelector('.counters'), stage.counters);
+  showCounters(item.querySelector('.counters'), stage);
 }
 
 function showFacts(list, { latencyMs, latencyOf }) {
@@ -126,7 +126,7 @@ function depthOf({ depth, limit, within }, text) {
   return within ? `${text(depth)} in ${within === 'kafka' ? 'Kafka' : 'the spool'}` : text(depth);
 }
 
-function showCounters(list, counters) {
+function showCounters(list, { counters, onward }) {
   const shown = counters.filter(({ kind, value }) => kind !== 'failure' || value > 0);
   const items = shown.map(({ name, label, value, limit, kind, by }) => ({
     key: name,
@@ -136,6 +136,11 @@ function showCounters(list, counters) {
     hint: Object.keys(by).length > 1 || kind === 'exit' || kind === 'failure' ? breakdown(by) : '',
     exact: whole(value),
   }));
+  if (onward?.latencyMs) {
+    const hint = `${capital(onward.latencyOf)}, of the last minute`;
+    items.push({ key: 'onward p50', term: 'in Kafka, half', value: latency(onward.latencyMs.p50), hint });
+    items.push({ key: 'onward p99', term: 'in Kafka, 99 %', value: latency(onward.latencyMs.p99), hint });
+  }
   reconcile(list, items, ({ key }) => key, createPair, updatePair);
 }
 
