@@ -118,7 +118,8 @@ interface Load {
 async function openPages(gateway: GatewayProcess, pages: number): Promise<ChildProcess> {
   const url = `http://127.0.0.1:${gateway.httpPort}`;
   const viewer = spawn(process.execPath, [VIEWER, url, String(pages)], { stdio: ['ignore', 'pipe', 'inherit'] });
-  const [line] = (await once(viewer.stdout!, 'data')) as [Buffer];
+  const ended = once(viewer, 'exit').then(([code]) => [`the pages ended with ${code}`]);
+  const [line] = (await Promise.race([once(viewer.stdout!, 'data'), ended])) as [Buffer | string];
   if (line.toString().trim() !== 'open') throw new Error(`the pages were not opened: ${line}`);
   return viewer;
 }

@@ -168,6 +168,20 @@ describe('the live page in a browser', function () {
     }
   });
 
+  it('asks again for its rows when the gateway was sending as many answers as it does at once', async () => {
+    const { page } = await show(new FakeFeed(systemClock, { devices: 1 }));
+    await page.locator('#chart canvas').waitFor();
+    const busy = { error: { code: 'BUSY', message: 'ask again when one has ended' } };
+    let asked = 0;
+    await page.route(/api\/v1\/rows/, (route) =>
+      asked++ === 0 ? route.fulfill({ status: 429, json: busy }) : route.continue(),
+    );
+    const answered = page.waitForResponse((response) => /api\/v1\/rows/.test(response.url()) && response.ok());
+    await page.locator('#chart-metric').selectOption('humidity');
+    await answered;
+    assert.equal(asked, 2);
+  });
+
   it('counts events where a stream has no metrics', async () => {
     const { page, complaints } = await show(new FakeFeed(systemClock, { devices: 1 }));
     await page.getByRole('button', { name: 'clicks' }).click();

@@ -13,6 +13,8 @@ import { windowName } from './streams.js';
 
 const KEEP_ROWS = 10_000;
 const RELOAD_MS = 60_000;
+const BUSY = 429;
+const AGAIN_MS = 1_000;
 /** While there is less history than the range asks for, the axis begins where the history does. */
 const FEWEST_WINDOWS = 12;
 
@@ -100,6 +102,8 @@ export function startExplore({ watch }) {
     } catch (error) {
       if (mine !== asked) return;
       problem = error.message;
+      // As many answers with rows as it sends at once are on their way: one of them ends soon.
+      if (error.status === BUSY) setTimeout(() => mine === asked && load(), AGAIN_MS);
     }
     draw();
   }

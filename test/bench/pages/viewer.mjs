@@ -71,6 +71,8 @@ process.on('SIGTERM', () => {
   console.log(JSON.stringify(seen));
   process.exit(0);
 });
-const opened = await Promise.all(Array.from({ length: seen.pages }, open));
+// One after the other, as people come: the gateway answers a few with rows at once.
+const opened = [];
+while (opened.length < seen.pages) opened.push(await open());
 console.log('open');
 await Promise.all(opened.map((go) => go()));
