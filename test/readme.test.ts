@@ -55,6 +55,7 @@ const RUN_BY_HAND = [
   'npm run bench -- ingress --peers',
   'npm run bench -- peers',
   'npm run bench -- kafka-settings',
+  'npm run bench -- pages',
   'npm run bench -- rollup',
   'npm run bench -- scale',
 ];
