@@ -91,6 +91,7 @@ export function buildSpool({ spool }: Settings) {
     segmentBytes: spool.segment,
     historyBytes: spool.history ?? Math.min(DEFAULT_HISTORY_BYTES, Math.floor(spool.max / 2)),
     commitIntervalMs: spool.commit_interval,
+    accountDevices: spool.account_devices,
   };
 }
 

@@ -126,6 +126,14 @@ const spool = section('The log on disk: the write-ahead buffer in front of Kafka
     '64TiB',
   ),
   commit_interval: duration('Least time between two group commits while busy.', '5ms', '0ms', '1s'),
+  account_devices: integer(
+    'Devices that an account of one minute names, for `millrace audit`; the rest is counted together.',
+    10_000,
+    {
+      min: 1,
+      max: 1_000_000,
+    },
+  ),
 });
 
 const kafka = optionalSection('The Kafka cluster; absent: the spool is the log.', {

@@ -96,6 +96,8 @@ export interface SpoolConfig {
   readonly historyBytes: number;
   /** Least time between the starts of two group commits while busy. */
   readonly commitIntervalMs: number;
+  /** Entries by device and minute in one of the gateway's accounts; devices beyond are counted together. */
+  readonly accountDevices: number;
 }
 
 export interface KafkaConfig {

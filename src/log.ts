@@ -25,7 +25,9 @@ export type RecordKind =
   | 'alert'
   /** Something that is wanted of a device, and what became of it; see command.ts. */
   | 'command'
-  | 'outcome';
+  | 'outcome'
+  /** What the gateway took in, by minute and device: the left side of `millrace audit`; see parts/account.ts. */
+  | 'account';
 
 export interface LogRecord {
   readonly kind: RecordKind;
@@ -46,6 +48,15 @@ export type NewRecord = Omit<LogRecord, 'value'> & { readonly value: Uint8Array 
 
 export interface StoredRecord extends LogRecord {
   /** Position within its partition. Positions grow, and may have holes. */
+  readonly offset: number;
+  /** Where it stood in the spool it came through; absent in the spool itself, and when it came through none. */
+  readonly origin?: Origin;
+}
+
+/** A place in a spool. First occurrences of one spool's records have growing offsets within a partition of Kafka. */
+export interface Origin {
+  /** Of spool-id.ts. */
+  readonly spool: string;
   readonly offset: number;
 }
 

@@ -103,6 +103,24 @@ example(
 
 example(
   program
+    .command('audit')
+    .description(
+      'check that what came in is in the log and in the store, by device and minute; or where one reading is',
+    )
+    .addOption(config())
+    .option('--from <time>', 'RFC 3339 or epoch milliseconds of receipt; default: the beginning of the log')
+    .option('--to <time>', 'default: now')
+    .option('--device <name>', 'only this device: what its readings are keyed by')
+    .option('--reading <time>', 'the event time of a reading of the device: draw its way')
+    .option('--data <folder>', 'data folder, instead of the one in the configuration')
+    .addOption(json())
+    .action(async (options) => finish((await import('./cli/audit.ts')).audit(options, terminal))),
+  'millrace audit --from 2026-01-01T00:00:00Z --to 2026-01-02T00:00:00Z',
+  'millrace audit --device d1 --reading 2026-01-01T12:00:00.250Z',
+);
+
+example(
+  program
     .command('recompute')
     .description('write the rows of a range again from the log, late readings included; those that differ get rev + 1')
     .addOption(config())

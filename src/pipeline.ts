@@ -23,6 +23,7 @@ import type { Address } from './ingress/broker.ts';
 import { openSpool, type Spool } from './journal/spool.ts';
 import { startTelemetry } from './logger.ts';
 import { readingRecord } from './parts/accept.ts';
+import { ACCOUNTS_GROUP, openAccounts } from './parts/accounts.ts';
 import { startDelivery } from './parts/alert-delivery.ts';
 import { openDeadLetters } from './parts/dead-letter-log.ts';
 import { createFeed } from './parts/feed.ts';
@@ -107,7 +108,7 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
     const opened = await openSpool({
       folder: spoolFolder(config),
       ...config.spool,
-      readers: understands && !config.kafka ? [reader, UNDERSTAND_GROUP] : [reader],
+      readers: [reader, ACCOUNTS_GROUP, ...(understands && !config.kafka ? [UNDERSTAND_GROUP] : [])],
       clock,
       telemetry,
     });
@@ -120,6 +121,10 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
   // forward and rollup
   const threads: Thread[] = [];
   const ledger = spool && new Ledger(spool, config.kafka ? () => threads[0]?.status().tally : null);
+  const opened = spool && ledger && (await openAccounts({ config, spool, ledger, telemetry }));
+  if (opened && !opened.ok) return opened;
+  const accounts = opened?.value;
+  if (accounts) undo.push(() => accounts.close());
   /** Readings that a thread made of others: counted by `millrace_understood_total`, and not as accepted from a device. */
   const appendMade = (readings: readonly Reading[], onDurable: (outcome: Outcome) => void) => {
     ledger?.received(readings.length);
@@ -135,6 +140,7 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
         part,
         config: { ...config, streams },
         progress: spool?.progress ?? null,
+        ...(accounts ? { spoolId: accounts.spoolId } : undefined),
         ...tallied(),
         logLevel,
         pretty,
@@ -157,7 +163,10 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
 
   // ingress and inspect
   const gateway =
-    spool && (await startGateway({ config, spool, ledger: ledger!, hold, received, board, telemetry, undo }));
+    spool &&
+    (await startGateway({
+      ...{ config, spool, ledger: ledger!, accounts: accounts!, hold, received, board, telemetry, undo },
+    }));
   if (gateway && !gateway.ok) return gateway;
   const prepare = gateway?.value.prepare;
 

@@ -49,6 +49,8 @@ export interface OpenedLog {
   /** With two stages. */
   readonly panes: LogReader | undefined;
   readonly deadLetters: LogReader;
+  /** Null: they are in the spool. */
+  readonly accounts: LogReader | null;
   close(): Promise<void>;
 }
 
@@ -62,20 +64,22 @@ export async function openForReading(options: ConfigOptions, terminal: Terminal)
 export function openLogs(config: Config): Omit<OpenedLog, 'config'> {
   const telemetry = silentTelemetry();
   const spool = (folder: string) => openSpoolReader({ folder, clock: systemClock, telemetry });
-  const topic = (role: 'readings' | 'late' | 'panes') =>
+  const topic = (role: 'readings' | 'late' | 'panes' | 'accounts') =>
     kafkaReader(config.kafka!, kafkaTopics(config.kafka!)[role], telemetry);
   const log = config.kafka ? topic('readings') : spool(spoolFolder(config));
   const late = config.kafka ? topic('late') : spool(lateFolder(config));
   const panes = config.kafka && config.rollup.stages === 2 ? topic('panes') : undefined;
   const deadLetters = openDeadLetters(config, telemetry);
+  const accounts = config.kafka ? topic('accounts') : null;
   return {
     telemetry,
     log,
     late,
     panes,
     deadLetters,
+    accounts,
     async close() {
-      for (const reader of [log, late, panes, deadLetters]) await reader?.close();
+      for (const reader of [log, late, panes, deadLetters, accounts]) await reader?.close();
     },
   };
 }

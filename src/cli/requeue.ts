@@ -7,6 +7,7 @@
  * With `--schema` it first says how many would pass with that schema. A running gateway inspects with the schema that it
  * has; without one the given schema counts. Exit 0: all were accepted, now or before; 1: some were not.
  */
+
 import { resolve } from 'node:path';
 import { monotoneStamp, systemClock } from '../clock.ts';
 import type { Config } from '../config.ts';
@@ -15,6 +16,7 @@ import { kafkaTopics } from '../journal/kafka-topics.ts';
 import { kafkaWriter } from '../journal/kafka-writer.ts';
 import { openSpool } from '../journal/spool.ts';
 import type { LogRecord } from '../log.ts';
+import { ACCOUNTS_GROUP } from '../parts/accounts.ts';
 import { placeOf, walkDeadLetters } from '../parts/dead-letters.ts';
 import { spoolFolder } from '../parts/folders.ts';
 import { createRequeue, type RequeueNeeds, readingsOf } from '../parts/requeue.ts';
@@ -241,7 +243,7 @@ interface Target extends Pick<RequeueNeeds, 'append' | 'received'> {
 /** Locks it, so that no gateway can start meanwhile. */
 async function openOwnSpool({ telemetry }: OpenedLog, config: Config): Promise<Outcome<Target>> {
   const folder = spoolFolder(config);
-  const readers = [ROLLUP_GROUP];
+  const readers = [ROLLUP_GROUP, ACCOUNTS_GROUP];
   const spool = await openSpool({ folder, ...config.spool, readers, clock: systemClock, telemetry });
   if (!spool.ok) {
     const { code, message } = spool.failure;

@@ -94,7 +94,7 @@ export async function verifyAll(config: Config): Promise<{ rows: number; differe
   }
 }
 
-function describeDifference({ kind, expected, stored, fields }: Difference): string {
+export function describeDifference({ kind, expected, stored, fields }: Difference): string {
   const row = (expected ?? stored)!;
   const place = `${row.stream} ${row.metric || '(count)'} ${row.window} ${new Date(row.startMs).toISOString()} ${seriesName(row.tags)}`;
   if (kind === 'missing') return `missing    ${place}: the log has ${expected!.count} readings for it`;

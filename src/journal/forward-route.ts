@@ -1,6 +1,6 @@
 /**
  * All lanes, and which of them a record takes: a reading that of its key, a tick every one of the readings, refusals and
- * what became of them, late readings and panes those of the topics of these names.
+ * what became of them, late readings, panes and accounts those of the topics of these names.
  */
 import type { LogRecord } from '../log.ts';
 import { Lane } from './forward-lane.ts';
@@ -24,6 +24,7 @@ export class Lanes {
       alert: lanesOf(topics.alerts),
       command: commands,
       outcome: commands,
+      account: lanesOf(topics.accounts),
     };
     this.readings = this.#byKind.reading;
     this.all = [...new Set(Object.values(this.#byKind).flat())];

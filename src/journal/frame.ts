@@ -39,6 +39,7 @@ const KIND_CODES: Readonly<Record<RecordKind, number>> = {
   alert: 7,
   command: 8,
   outcome: 9,
+  account: 10,
 };
 const KINDS: readonly RecordKind[] = [
   'reading',
@@ -50,6 +51,7 @@ const KINDS: readonly RecordKind[] = [
   'alert',
   'command',
   'outcome',
+  'account',
 ];
 const FLAG_ASCII = 1;
 const FLAG_JOINED = 2;

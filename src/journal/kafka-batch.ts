@@ -31,7 +31,12 @@ export interface BatchOptions {
   /** The kind of record that the topic implies. */
   readonly implied: RecordKind;
   readonly compression: 'none' | 'gzip';
+  /** The spool that they come from, for the header `at`; absent where they come from none. */
+  readonly spool?: string;
 }
+
+/** A record of the spool has an offset there. */
+type SentRecord = LogRecord & { readonly offset?: number };
 
 const HEAD_BYTES = 61;
 const CRC_FROM = 21;
@@ -74,11 +79,13 @@ function seal(batch: Buffer, records: readonly LogRecord[], attributes: number):
 class BatchEncoder {
   readonly #implied: RecordKind;
   readonly #gateway: Uint8Array;
+  readonly #spool: string;
   #bytes = NOTHING;
   #at = 0;
 
-  constructor({ gateway, implied }: BatchOptions) {
+  constructor({ gateway, implied, spool }: BatchOptions) {
     this.#implied = implied;
+    this.#spool = spool === undefined ? '' : `${spool}-`;
     this.#gateway = gateway === '' ? NOTHING : header(GATEWAY, gateway);
   }
 
@@ -96,12 +103,15 @@ class BatchEncoder {
   /** UTF-8 takes at most three bytes for each UTF-16 unit. */
   #bytesAtMost({ key, stream, topic, trace, value }: LogRecord): number {
     const texts = 3 * (key.length + stream.length + topic.length);
-    const headers = this.#gateway.length + STREAM.length + TOPIC.length + KIND_MOST_BYTES + 2 * HEADER_LENGTHS_BYTES;
+    const names = STREAM.length + TOPIC.length + AT.length + 3 * HEADER_LENGTHS_BYTES;
+    const headers = this.#gateway.length + names + KIND_MOST_BYTES + 3 * this.#spool.length + OFFSET_MOST_BYTES;
     const traceBytes = trace === undefined ? 0 : TRACEPARENT.length + HEADER_LENGTHS_BYTES + trace.length;
     return RECORD_HEAD_BYTES + texts + value.length + headers + traceBytes;
   }
 
-  #record({ kind, key, stream, topic, trace, value }: LogRecord, deltaMs: number, place: number): void {
+  #record({ kind, key, stream, topic, trace, value, offset }: SentRecord, deltaMs: number, place: number): void {
+    const at = this.#spool === '' || offset === undefined ? '' : this.#spool + offset;
+    const atBytes = at === '' ? 0 : utf8Length(at);
     const kindHeader = kind === this.#implied ? null : KINDS[kind];
     const keyBytes = key === '' ? -1 : utf8Length(key);
     const streamBytes = utf8Length(stream);
@@ -116,6 +126,10 @@ class BatchEncoder {
     if (topicBytes > 0) {
       count++;
       length += TOPIC.length + intSize(topicBytes) + topicBytes;
+    }
+    if (atBytes > 0) {
+      count++;
+      length += AT.length + intSize(atBytes) + atBytes;
     }
     if (this.#gateway.length > 0) count++;
     if (kindHeader) {
@@ -134,10 +148,11 @@ class BatchEncoder {
     if (keyBytes > 0) this.#text(key, keyBytes);
     this.#int(value.length);
     this.#raw(value);
-    // At most five headers: one byte.
+    // At most six headers: one byte.
     this.#int(count);
     if (streamBytes > 0) this.#textHeader(STREAM, stream, streamBytes);
     if (topicBytes > 0) this.#textHeader(TOPIC, topic, topicBytes);
+    if (atBytes > 0) this.#textHeader(AT, at, atBytes);
     this.#raw(this.#gateway);
     if (kindHeader) this.#raw(kindHeader);
     if (trace !== undefined) this.#textHeader(TRACEPARENT, trace, trace.length);
@@ -230,7 +245,10 @@ function header(name: Uint8Array, value: string): Buffer {
 
 const STREAM = short('stream');
 const TOPIC = short('topic');
+const AT = short('at');
 const GATEWAY = short('gateway');
+/** Digits of the largest offset. */
+const OFFSET_MOST_BYTES = 16;
 const KIND = short('kind');
 const TRACEPARENT = short('traceparent');
 const KINDS: Readonly<Record<RecordKind, Buffer>> = {
@@ -243,5 +261,6 @@ const KINDS: Readonly<Record<RecordKind, Buffer>> = {
   pane: header(KIND, 'pane'),
   command: header(KIND, 'command'),
   outcome: header(KIND, 'outcome'),
+  account: header(KIND, 'account'),
 };
 const KIND_MOST_BYTES = Math.max(...Object.values(KINDS).map(({ length }) => length));

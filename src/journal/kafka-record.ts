@@ -4,11 +4,12 @@
  *   timestamp  the received stamp
  *   value      as it is; empty for a tick
  *   headers    stream, topic (MQTT), gateway: where not empty; kind: where it is not what the topic implies;
+ *              at: `<spool>-<offset>`, its place in the gateway's spool, where it came through one;
  *              traceparent: where the record has one
  * A message of another producer without our headers reads as what its topic implies.
  */
 import type { IHeaders, KafkaMessage } from 'kafkajs';
-import type { LogRecord, RecordKind, StoredRecord } from '../log.ts';
+import type { LogRecord, Origin, RecordKind, StoredRecord } from '../log.ts';
 import { parseTraceparent } from '../traceparent.ts';
 
 const KINDS: ReadonlySet<string> = new Set<RecordKind>([
@@ -21,6 +22,7 @@ const KINDS: ReadonlySet<string> = new Set<RecordKind>([
   'alert',
   'command',
   'outcome',
+  'account',
 ]);
 /** Offset, timestamp, lengths and header names of one message; a close upper bound. */
 const OVERHEAD_BYTES = 64;
@@ -28,6 +30,7 @@ const OVERHEAD_BYTES = 64;
 export function fromMessage(message: KafkaMessage, implied: RecordKind): StoredRecord {
   const { headers } = message;
   const kind = text(headers, 'kind');
+  const origin = originOf(text(headers, 'at'));
   const record: StoredRecord = {
     kind: KINDS.has(kind) ? (kind as RecordKind) : implied,
     key: message.key?.toString() ?? '',
@@ -36,10 +39,17 @@ export function fromMessage(message: KafkaMessage, implied: RecordKind): StoredR
     topic: text(headers, 'topic'),
     value: message.value ?? NOTHING,
     offset: Number(message.offset),
+    ...(origin ? { origin } : undefined),
   };
   if (headers?.traceparent === undefined) return record;
   const trace = parseTraceparent(text(headers, 'traceparent'));
   return trace === null ? record : { ...record, trace };
+}
+
+function originOf(at: string): Origin | null {
+  const dash = at.lastIndexOf('-');
+  const offset = Number(at.slice(dash + 1));
+  return dash > 0 && dash < at.length - 1 && Number.isSafeInteger(offset) ? { spool: at.slice(0, dash), offset } : null;
 }
 
 /** About what the record takes in a request, uncompressed. */

@@ -46,15 +46,17 @@ interface Link {
   retired: boolean;
 }
 
-export function kafkaSender(config: KafkaConfig, gateway: string, telemetry: Telemetry): Sender {
+/** `spool`: the id of the spool that the records come from, where they come from one. */
+export function kafkaSender(config: KafkaConfig, gateway: string, telemetry: Telemetry, spool?: string): Sender {
   let current: Link | null = null;
   const { compression } = config;
+  const from = spool === undefined ? undefined : { spool };
   const timeout = Math.max(BROKER_EARLIER_MS, config.requestTimeoutMs - BROKER_EARLIER_MS);
 
   const encode = async ({ topic, partition, records }: Part): Promise<Outcome<BatchTo>> => {
     const sent = await framed(config, topic, records);
     if (!sent.ok) return sent;
-    const batch = await encodeBatch(sent.value, { gateway, implied: topic.kind, compression });
+    const batch = await encodeBatch(sent.value, { gateway, implied: topic.kind, compression, ...from });
     return succeed({ topic: topic.name, partition, batch });
   };
 

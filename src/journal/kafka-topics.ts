@@ -17,7 +17,7 @@ import { classify, needsPerson } from './kafka-errors.ts';
 const TRIES = 30;
 const TRY_PAUSE_MS = 100;
 
-export type TopicRole = 'readings' | 'deadletters' | 'late' | 'panes' | 'alerts' | 'commands';
+export type TopicRole = 'readings' | 'deadletters' | 'late' | 'panes' | 'alerts' | 'commands' | 'accounts';
 
 export interface KafkaTopic {
   readonly name: string;
@@ -39,6 +39,7 @@ export function kafkaTopics(config: KafkaConfig): Readonly<Record<TopicRole, Kaf
     panes: topic('panes', config.partitions, 'pane'),
     alerts: topic('alerts', 1, 'alert'),
     commands: topic('commands', 1, 'command'),
+    accounts: topic('accounts', 1, 'account'),
   };
 }
 

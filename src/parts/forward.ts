@@ -20,7 +20,7 @@ export async function startForwardPart(
   const parts = new PartStates(systemClock);
   parts.set('kafka', 'kafka', 'journal', 'starting');
   let forward: Forward | null = null;
-  const sender = kafkaSender(kafka, config.gateway, telemetry);
+  const sender = kafkaSender(kafka, config.gateway, telemetry, data.spoolId);
   const reader = openSpoolReader({
     folder: spoolFolder(config),
     ...(data.progress ? { progress: data.progress } : undefined),

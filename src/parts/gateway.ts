@@ -24,6 +24,7 @@ import { matchTopic, type Stream } from '../stream.ts';
 import type { Telemetry } from '../telemetry.ts';
 import type { Board } from '../view/board.ts';
 import { createAccept, tickRecord } from './accept.ts';
+import type { OpenedAccounts } from './accounts.ts';
 import { type Commands, startCommands } from './commands.ts';
 import type { KafkaHold } from './hold.ts';
 import type { Ledger } from './ledger.ts';
@@ -33,6 +34,7 @@ export interface GatewayNeeds {
   readonly config: Config;
   readonly spool: Spool;
   readonly ledger: Ledger;
+  readonly accounts: OpenedAccounts;
   readonly hold: KafkaHold | null;
   readonly received: () => number;
   readonly board: Board;
@@ -57,7 +59,7 @@ export interface Gateway {
 }
 
 export async function startGateway(needs: GatewayNeeds): Promise<Outcome<Gateway>> {
-  const { config, spool, ledger, hold, received, board, telemetry, undo } = needs;
+  const { config, spool, ledger, accounts, hold, received, board, telemetry, undo } = needs;
   let streams: readonly Stream[] = Object.values(config.streams);
   const limits: InspectLimits = {
     ...DEFAULT_LIMITS,
@@ -127,8 +129,16 @@ export async function startGateway(needs: GatewayNeeds): Promise<Outcome<Gateway
   };
 
   // A tick that cannot be written is not missed: the next one says more.
-  const ticks = setInterval(() => ledger.append(tickRecord(received()), () => {}), config.rollup.tickMs);
-  undo.push(async () => clearInterval(ticks));
+  const ticks = setInterval(() => {
+    const receivedMs = received();
+    ledger.append(tickRecord(receivedMs), () => {});
+    accounts.tick(receivedMs);
+  }, config.rollup.tickMs);
+  undo.push(async () => {
+    clearInterval(ticks);
+    // What cannot be written now is counted from the spool at the next start.
+    await accounts.write(received());
+  });
 
   let retained = streams.filter((stream) => stream.retain);
   const retain = (topic: string) => retained.some((stream) => matchTopic(stream.topic, topic) !== null);

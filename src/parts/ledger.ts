@@ -34,6 +34,13 @@ export interface LedgerSpool {
   stats(): SpoolSide;
 }
 
+/** Counts by device: see accounts.ts. */
+export interface Accounting {
+  deviceOf(record: NewRecord): string;
+  /** What became of a record in the spool, in the order of the appends. */
+  count(kind: RecordKind, device: string, receivedMs: number, durable: boolean): void;
+}
+
 export const LEDGER_TERMS = ['received', 'pending', 'refused', 'dead_lettered', 'spooled', 'forwarded'] as const;
 export type LedgerTerm = (typeof LEDGER_TERMS)[number];
 
@@ -47,6 +54,7 @@ export class Ledger {
   readonly #spool: LedgerSpool;
   /** Null: no `forward` in this process, so the spool is the log. */
   readonly #forward: (() => ForwardTally | undefined) | null;
+  #accounting: Accounting = { deviceOf: () => '', count: () => {} };
   #received = 0;
   /** Of readings and refusals. */
   #offered = 0;
@@ -66,6 +74,10 @@ export class Ledger {
     this.#tally = nothingRead(this.#from.endOffset);
   }
 
+  account(accounting: Accounting): void {
+    this.#accounting = accounting;
+  }
+
   /** Before they are given to `append`. */
   received(readings: number): void {
     this.#received += readings;
@@ -75,9 +87,10 @@ export class Ledger {
   append(record: NewRecord, onDurable: (outcome: Outcome) => void): void {
     this.#offer(record);
     // the record itself is not held until then
-    const { kind } = record;
+    const { kind, receivedMs } = record;
+    const device = this.#accounting.deviceOf(record);
     this.#spool.append(record, (outcome) => {
-      this.#settle(kind, outcome.ok);
+      this.#settle(kind, device, receivedMs, outcome.ok);
       onDurable(outcome);
     });
   }
@@ -85,9 +98,11 @@ export class Ledger {
   /** All of them or none, with one answer. */
   appendBatch(records: readonly NewRecord[], onDurable: (outcome: Outcome) => void): void {
     for (const record of records) this.#offer(record);
-    const kinds = records.map(({ kind }) => kind);
+    const offered = records.map((record) => {
+      return { kind: record.kind, device: this.#accounting.deviceOf(record), receivedMs: record.receivedMs };
+    });
     this.#spool.appendBatch(records, (outcome) => {
-      for (const kind of kinds) this.#settle(kind, outcome.ok);
+      for (const { kind, device, receivedMs } of offered) this.#settle(kind, device, receivedMs, outcome.ok);
       onDurable(outcome);
     });
   }
@@ -96,7 +111,8 @@ export class Ledger {
     if (kind === 'reading' || kind === 'refusal') this.#offered++;
   }
 
-  #settle(kind: RecordKind, durable: boolean): void {
+  #settle(kind: RecordKind, device: string, receivedMs: number, durable: boolean): void {
+    this.#accounting.count(kind, device, receivedMs, durable);
     const counts = kind === 'reading' || kind === 'refusal';
     if (!durable) {
       if (counts) this.#failed++;

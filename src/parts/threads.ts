@@ -65,6 +65,8 @@ export interface ThreadData {
   readonly config: Config;
   /** Of the spool of this process; null when the log is Kafka alone. */
   readonly progress: SharedArrayBuffer | null;
+  /** Of the spool of this process. */
+  readonly spoolId?: string;
   /** Of `forward`: records from this spool offset on are counted for the ledger. */
   readonly tallyFrom?: number;
   readonly logLevel: string;

@@ -51,6 +51,25 @@ export interface EngineOptions extends Admission {
   readonly firstGroup?: string;
   /** May one more series be held? Decides when a record is taken, never how. Absent: always. */
   hasRoom?(): boolean;
+  /** Hears of every reading record what became of it; for `audit`. */
+  onFate?(record: StoredRecord, fate: Fate, place: FatePlace | null): void;
+}
+
+/**
+ * counted     in the window of its base size, closed or open
+ * duplicate   its identity was there already
+ * late        its window could not take it any more: late, or straggler
+ * outOfReach  its window began before what this engine knows of
+ * unreadable  not a reading, or of a stream that is not configured
+ */
+export type Fate = 'counted' | 'duplicate' | 'late' | 'outOfReach' | 'unreadable';
+
+export interface FatePlace {
+  readonly stream: string;
+  readonly timeMs: number;
+  /** Of its base window. */
+  readonly startMs: number;
+  readonly endMs: number;
 }
 
 export interface Taken {
@@ -269,21 +288,27 @@ export class Engine {
     const reading = readingOf(record.value);
     if (reading === null || reading.timeMs - record.receivedMs > this.#options.skewMs + FAR_AHEAD_MS) {
       if (isNew) this.#unreadable++;
+      this.#options.onFate?.(record, 'unreadable', null);
       return true;
     }
     const state = this.#streams.get(reading.stream);
     if (state === undefined) {
       if (isNew) this.#unknownStream++;
+      this.#options.onFate?.(record, 'unreadable', null);
       return true;
     }
     const startMs = floorTo(reading.timeMs, state.base.sizeMs);
     const endMs = startMs + state.base.sizeMs;
+    const { onFate } = this.#options;
+    const place = onFate ? { stream: reading.stream, timeMs: reading.timeMs, startMs, endMs } : null;
     if (endMs + this.#options.graceMs <= record.receivedMs) {
       if (isNew) this.#refuse(record, state, 'late');
+      onFate?.(record, 'late', place);
       return true;
     }
     if (endMs <= this.#frontierMs()) {
       if (isNew) this.#refuse(record, state, 'straggler');
+      onFate?.(record, 'late', place);
       return true;
     }
     const fingerprint = fingerprintOf(reading.values, state.stream.metrics);
@@ -291,16 +316,19 @@ export class Engine {
     const tags = known === undefined ? tagsOf(reading.tags) : known.tags;
     if (fingerprint === null || tags === null) {
       if (isNew) this.#unreadable++;
+      onFate?.(record, 'unreadable', null);
       return true;
     }
     const pane = this.#open.pane(state, startMs, record.offset, this.#watermarkMs);
     if (pane === null) {
       if (isNew) state.stats.outOfReach++;
+      onFate?.(record, 'outOfReach', place);
       return true;
     }
     const series = known ?? state.addSeries(reading.tags, tags, this.#options.hasRoom);
     if (series === null) return false;
-    this.#count(reading, fingerprint, state, pane.cellOfReading(series), pane, isNew);
+    const counted = this.#count(reading, fingerprint, state, pane.cellOfReading(series), pane, isNew);
+    onFate?.(record, counted ? 'counted' : 'duplicate', place);
     return true;
   }
 
@@ -350,6 +378,7 @@ export class Engine {
     this.#late.push(lateRecord(record, reason, this.#options.partition));
   }
 
+  /** False: a duplicate. */
   #count(
     reading: CountableReading,
     fingerprint: number,
@@ -357,7 +386,7 @@ export class Engine {
     cell: Cell,
     pane: OpenWindow,
     isNew: boolean,
-  ): void {
+  ): boolean {
     const { timeMs, values, identity, sequence, distinct } = reading;
     const first =
       identity === undefined ? cell.remember(timeMs - pane.startMs, fingerprint) : pane.remember(identity, fingerprint);
@@ -365,13 +394,14 @@ export class Engine {
       cell.duplicates++;
       if (isNew) state.stats.duplicates++;
       if (isNew && first !== fingerprint) state.stats.conflicts++;
-      return;
+      return false;
     }
     if (sequence !== undefined) cell.addSequence(sequence);
     cell.add(timeMs, values, state.stream.metrics);
     const { distinct: fields } = state.stream;
     if (distinct !== undefined && fields !== undefined) cell.addDistinct(distinct, fields);
     if (isNew) state.stats.counted++;
+    return true;
   }
 
   readonly #giveOut: OnClosed = (cell, window, state, isGivenOut) => {

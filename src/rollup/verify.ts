@@ -16,13 +16,13 @@
  */
 import type { RollupConfig } from '../config.ts';
 import { type Outcome, succeed } from '../errors.ts';
-import type { LogBatch, LogReader } from '../log.ts';
+import type { LogBatch, LogReader, StoredRecord } from '../log.ts';
 import { seriesName } from '../reading.ts';
 import type { Row, RowQuery } from '../row.ts';
 import { STATISTICS } from '../row.ts';
 import type { Stream, WindowSize } from '../stream.ts';
 import { encodeCheckpoint, streamHash } from './checkpoint.ts';
-import { Engine } from './engine.ts';
+import { Engine, type Fate, type FatePlace } from './engine.ts';
 import { committedFrontiers, type Frontiers } from './frontiers.ts';
 import { recompute } from './recompute.ts';
 import { floorTo } from './window.ts';
@@ -48,6 +48,10 @@ export interface VerifyOptions {
   readonly toMs: number;
   /** Only this stream; absent = all. */
   readonly stream?: string;
+  /** Hears of every record that is read, with what became of it if it is a reading, and how far the log was read then. */
+  onRecord?(record: StoredRecord, partition: number, fate: Fate | null, place: FatePlace | null): void;
+  /** After every portion of the log: every partition was read up to this stamp, and windows that end at or before `frontierMs` are closed. */
+  onRead?(readToMs: number, frontierMs: number): Promise<void>;
   onDifference?(difference: Difference): void;
   onProgress?(progress: VerifyProgress): void;
 }
@@ -104,6 +108,8 @@ interface Expected {
 interface PartitionWalk {
   readonly partition: number;
   readonly engine: Engine;
+  /** What the engine said last of a record. */
+  readonly heard: { fate: Fate | null; place: FatePlace | null };
   readonly batches: AsyncIterator<LogBatch>;
   readonly records: number;
   readonly committed: Frontiers;
@@ -128,8 +134,10 @@ async function openWalk(options: VerifyOptions, partition: number): Promise<Outc
   const position = { offset: begin, position: begin, watermarkMs: -Infinity, frontierMs: -Infinity };
   const bound = new Map(Object.values(streams).map((stream) => [streamHash(stream, config), true]));
   const known = encodeCheckpoint({ ...position, completeAfterMs: fromMs - 1, streams: bound });
+  const heard: { fate: Fate | null; place: FatePlace | null } = { fate: null, place: null };
+  const onFate = (_: StoredRecord, fate: Fate, place: FatePlace | null) => Object.assign(heard, { fate, place });
   const engine = new Engine(
-    { partition, streams, ...config },
+    { partition, streams, ...config, ...(options.onRecord ? { onFate } : undefined) },
     {
       checkpoint: isTruncated || begin === 0 ? null : known,
       firstOffset: begin,
@@ -140,6 +148,7 @@ async function openWalk(options: VerifyOptions, partition: number): Promise<Outc
   return succeed({
     partition,
     engine,
+    heard,
     batches: reader.range(partition, begin, endOffset)[Symbol.asyncIterator](),
     records: endOffset - begin,
     committed: committed.value,
@@ -182,6 +191,10 @@ class Verification {
       }
       const compared = await this.#compareClosed();
       if (!compared.ok) return compared;
+      // Nothing beyond can be compared, but all that was asked for is to be heard of.
+      for (const walk of this.#options.onRecord ? this.#walks : []) {
+        while (!walk.finished && walk.engine.frontierMs < toMs + largestMs) await this.#advance(walk);
+      }
     } finally {
       for (const walk of this.#walks) await walk.batches.return?.();
     }
@@ -218,7 +231,13 @@ class Verification {
       walk.finished = true;
       return;
     }
-    for (const record of next.value.records) walk.engine.process(record);
+    const { onRecord, onRead } = this.#options;
+    for (const record of next.value.records) {
+      walk.heard.fate = null;
+      walk.heard.place = null;
+      walk.engine.process(record);
+      onRecord?.(record, walk.partition, walk.heard.fate, walk.heard.place);
+    }
     this.#recordsRead += next.value.records.length;
     for (const row of walk.engine.take().rows) {
       if (row.startMs < fromMs || row.startMs >= toMs) continue;
@@ -233,6 +252,10 @@ class Verification {
       recordsInAll: this.#walks.reduce((sum, { records }) => sum + records, 0),
       rowsCompared: this.#rowsCompared,
     });
+    if (onRead) {
+      const { frontierMs } = this.#lowest()!.engine;
+      await onRead(frontierMs + this.#options.config.graceMs + this.#options.config.disorderMs, frontierMs);
+    }
   }
 
   /** Compares every window that is closed in all partitions. */

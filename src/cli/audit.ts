@@ -1,0 +1,228 @@
+/**
+ * `millrace audit`: does everything balance, by device and minute, from the devices to the store; and with `--reading`, where is
+ * this reading. Reads only, while gateway and rollup run or not; the log once, in bounded memory.
+ * Exit 0: it balances, or the reading is in the log. 1: it does not, and each place is named; or the reading is not in the log.
+ * 2: the command line or the configuration is wrong.
+ */
+import { systemClock } from '../clock.ts';
+import type { Config } from '../config.ts';
+import { messageOf } from '../errors.ts';
+import { readSpoolId } from '../journal/spool-id.ts';
+import { MINUTE_MS, OTHERS } from '../parts/account.ts';
+import { type AuditReport, audit as auditLog, type Found } from '../parts/audit.ts';
+import type { Imbalance, Totals } from '../parts/audit-books.ts';
+import { spoolFolder } from '../parts/folders.ts';
+import { openStore, rollupGroup } from '../parts/rollup.ts';
+import { formatDuration } from '../units.ts';
+import { type OpenedLog, openForReading } from './open.ts';
+import { EXIT, parseRange, parseTimeMs, progress, report, type Terminal } from './terminal.ts';
+import { describeDifference } from './verify.ts';
+
+export interface AuditCommand {
+  readonly config: string;
+  readonly data?: string;
+  readonly from?: string;
+  readonly to?: string;
+  readonly device?: string;
+  readonly reading?: string;
+  readonly json?: boolean;
+}
+
+/** Imbalances that are printed; all are counted. */
+const SHOWN = 100;
+
+export async function audit(options: AuditCommand, terminal: Terminal): Promise<number> {
+  const asked = wish(options);
+  if (typeof asked === 'string') {
+    terminal.err(`millrace: ${asked}`);
+    return EXIT.usage;
+  }
+  const opened = await openForReading(options, terminal);
+  if (typeof opened === 'number') return opened;
+  try {
+    return await run(options, asked, opened, terminal);
+  } finally {
+    await opened.close();
+  }
+}
+
+interface Wish {
+  readonly fromMs: number;
+  readonly toMs: number;
+  readonly readingMs: number | undefined;
+}
+
+/** A sentence that says what is wrong with the command line otherwise. */
+function wish(options: AuditCommand): Wish | string {
+  const { device, reading } = options;
+  if (reading !== undefined && device === undefined) return '--reading needs --device: whose reading is it?';
+  const readingMs = reading === undefined ? undefined : parseTimeMs(reading);
+  if (readingMs === null)
+    return `--reading ${reading} is not a time such as 2026-01-31T12:00:00Z or milliseconds since 1970`;
+  const range = parseRange(options, systemClock.nowMs());
+  if (typeof range === 'string') return range;
+  // Whole minutes: an account knows no smaller ones.
+  const fromMs = Math.floor(range.fromMs / MINUTE_MS) * MINUTE_MS;
+  return { fromMs, toMs: Math.ceil(range.toMs / MINUTE_MS) * MINUTE_MS, readingMs };
+}
+
+async function run(options: AuditCommand, asked: Wish, opened: OpenedLog, terminal: Terminal): Promise<number> {
+  const { config, log, late, panes, deadLetters, accounts } = opened;
+  const { readingMs, toMs } = asked;
+  let spoolId: string | null = null;
+  try {
+    spoolId = config.kafka ? null : await readSpoolId(spoolFolder(config));
+  } catch (error) {
+    terminal.err(`millrace: the spool in ${spoolFolder(config)} cannot be read: ${messageOf(error)}`);
+    return EXIT.no;
+  }
+  const store = await openStore(config, opened.telemetry, true);
+  if (!store.ok) return report(store.failure, terminal);
+  const draw = progress(terminal, () => systemClock.monotonicMs());
+  // Nothing is accepted that is further ahead of its receipt than the skew.
+  const earliestMs = readingMs === undefined || options.from !== undefined ? 0 : readingMs - config.rollup.skewMs;
+  const fromMs = Math.max(asked.fromMs, Math.floor(earliestMs / MINUTE_MS) * MINUTE_MS);
+  const outcome = await auditLog({
+    verify: {
+      reader: log,
+      lateReader: late,
+      panes,
+      group: rollupGroup(config),
+      readRows: (query) => store.value.read(query),
+      onProgress: ({ recordsRead, recordsInAll }) => draw(recordsRead, recordsInAll, 'records'),
+    },
+    config: config.rollup,
+    streams: config.streams,
+    beside: accounts === null ? null : { deadLetters, accounts },
+    spoolId,
+    range: { fromMs, toMs, ...(options.device === undefined ? undefined : { device: options.device }) },
+    ...(readingMs === undefined ? undefined : { readingMs }),
+  });
+  await store.value.close();
+  if (!outcome.ok) return report(outcome.failure, terminal);
+  const result = outcome.value;
+  if (options.json) terminal.out(JSON.stringify(forPrograms(result, fromMs, toMs)));
+  else if (result.found !== null) for (const line of describeWay(result.found, options, config)) terminal.out(line);
+  else for (const line of describeReport(result, fromMs, toMs, options.device)) terminal.out(line);
+  return (result.found === null ? result.balanced : result.found.length > 0) ? EXIT.ok : EXIT.no;
+}
+
+function forPrograms(result: AuditReport, fromMs: number, toMs: number): object {
+  const devices = [...result.devices].map(([device, totals]) => [nameOf(device), totals] as const);
+  const imbalances = result.imbalances.map((each) => ({ ...each, device: nameOf(each.device) }));
+  return { fromMs, toMs, ...result, imbalances, devices: Object.fromEntries(devices) };
+}
+
+function describeReport(result: AuditReport, fromMs: number, toMs: number, device: string | undefined): string[] {
+  const { totals, verified, imbalances, moreImbalances, rows, gaps, notAccountedYet, withoutBooks, accounts } = result;
+  const from = fromMs === 0 ? 'The beginning of the log' : iso(fromMs);
+  const lines = [
+    `${from} to ${iso(toMs)}${device === undefined ? '' : `, device ${device}`}`,
+    `gateways  ${equation(totals, 'received', ['forwarded', 'deadLettered', 'refused', 'spooled', 'missing'])}`,
+    `rollup    ${equation(totals, 'logRecords', ['counted', 'open', 'late', 'duplicate', 'outOfReach', 'unreadable'])}`,
+    `store     ${number(verified.rowsCompared)} rows compared, ${number(verified.differences)} differences`,
+  ];
+  if (accounts === 0)
+    lines.push('No account of a gateway is in the log: what was received cannot be compared with it yet.');
+  if (notAccountedYet > 0) lines.push(`${number(notAccountedYet)} are newer than the last account of their gateway.`);
+  if (withoutBooks > 0)
+    lines.push(`${number(withoutBooks)} are in no gateway's books: older than them, or requeued without one.`);
+  for (const each of imbalances.slice(0, SHOWN)) lines.push(`NOT BALANCED  ${describeImbalance(each)}`);
+  for (const { device: name, difference } of rows.slice(0, SHOWN)) {
+    lines.push(`NOT BALANCED  ${name}  ${describeDifference(difference)}`);
+  }
+  for (const { spool, from, to } of gaps.slice(0, SHOWN)) {
+    lines.push(`NOT BALANCED  the account of the offsets ${from} to ${to - 1} of the spool ${spool} is not in the log`);
+  }
+  const count = imbalances.length + moreImbalances + rows.length + gaps.length;
+  lines.push(
+    result.balanced
+      ? 'Everything balances.'
+      : `${number(count)} ${count === 1 ? 'place does' : 'places do'} not balance.`,
+  );
+  return lines;
+}
+
+const WORDS: Readonly<Partial<Record<keyof Totals, string>>> = {
+  deadLettered: 'dead-lettered',
+  missing: 'MISSING',
+  logRecords: 'log records',
+  outOfReach: 'out of reach',
+};
+/** Said only when there are some. */
+const RARE: readonly (keyof Totals)[] = ['missing', 'outOfReach', 'unreadable'];
+
+function equation(totals: Readonly<Totals>, left: keyof Totals, right: readonly (keyof Totals)[]): string {
+  const term = (name: keyof Totals) => `${WORDS[name] ?? name} ${number(totals[name])}`;
+  const shown = right.filter((name) => totals[name] > 0 || !RARE.includes(name));
+  return `${term(left)} = ${shown.map(term).join(' + ')}`;
+}
+
+function describeImbalance({ device, minuteMs, kind, readings }: Imbalance): string {
+  const place = `${nameOf(device)}  ${iso(minuteMs).slice(0, 16)}`;
+  const what = readings === 1 ? '1 reading was' : `${number(readings)} readings were`;
+  if (kind === 'missing')
+    return `${place}  ${what} taken in by a gateway and ${readings === 1 ? 'is' : 'are'} not in the log`;
+  return `${place}  ${what} not taken in by a gateway and ${readings === 1 ? 'is' : 'are'} in the log`;
+}
+
+/** The way of each copy of the reading, a line for each place. */
+function describeWay(found: readonly Found[], { device, reading }: AuditCommand, config: Config): string[] {
+  if (found.length === 0) {
+    return [
+      `No reading of ${device} with the event time ${reading} is in the log: it was never acknowledged as a reading, or the log no`,
+      'longer goes back that far. If it was refused, `millrace deadletters list` has it.',
+    ];
+  }
+  return found.flatMap((copy, index) => [
+    ...(found.length > 1 ? [`copy ${index + 1} of ${found.length}`] : []),
+    ...wayOf(copy, config),
+  ]);
+}
+
+function wayOf(copy: Found, config: Config): string[] {
+  const { stream, topic, timeMs, receivedMs, partition, offset, origin, again, fate, windows } = copy;
+  const tookMs = receivedMs - timeMs;
+  const took = tookMs >= 0 ? `${span(tookMs)} later` : `${span(-tookMs)} earlier: the device's clock is ahead`;
+  const spool = origin === null ? 'not through a spool' : `offset ${origin.offset} of the spool ${origin.spool}`;
+  const log = config.kafka ? `${config.kafka.prefix}.readings, partition ${partition}, offset ${offset}` : 'the spool';
+  const lines = [
+    `device    ${iso(timeMs)}  event time, stream ${stream}`,
+    `gateway   ${iso(receivedMs)}  received, ${took}, topic ${topic}`,
+    `spool     ${spool}, synced to disk before it was acknowledged`,
+    `log       ${log}${again ? ', a second copy' : ''}`,
+    `rollup    ${FATES[fate]}`,
+  ];
+  for (const { window, startMs, endMs, closed, rows } of fate === 'counted' || fate === 'late' ? windows : []) {
+    const stored = rows.map(
+      ({ metric, count, rev }) => `${metric || 'events'} ${count}${rev > 0 ? ` (rev ${rev})` : ''}`,
+    );
+    const state = rows.length > 0 ? `stored: ${stored.join(', ')}` : closed ? 'closed, no row in the store' : 'open';
+    lines.push(`window    ${window.padEnd(7)} ${iso(startMs)} to ${iso(endMs)}  ${state}`);
+  }
+  return lines;
+}
+
+const FATES: Readonly<Record<Found['fate'], string>> = {
+  counted: 'counted in its windows',
+  duplicate: 'not counted: the same reading was there already',
+  late: 'late: its window was closed when it came; a repair counts it where `rollup.repair` is auto',
+  outOfReach: 'its window began before what could be read of the log',
+  unreadable: 'not counted: it is not a reading of a configured stream',
+};
+
+function span(ms: number): string {
+  return ms < 1_000 ? `${ms} ms` : ms < 60_000 ? `${(ms / 1_000).toFixed(3)} s` : formatDuration(ms);
+}
+
+function nameOf(device: string): string {
+  return device === OTHERS ? '(others)' : device;
+}
+
+function iso(ms: number): string {
+  return new Date(ms).toISOString();
+}
+
+function number(value: number): string {
+  return value.toLocaleString('en');
+}
