@@ -77,14 +77,21 @@ example(
 example(
   program
     .command('check')
-    .description('find every mistake in a configuration, or say what would become of a message')
+    .description(
+      'find every mistake in a configuration; say what would become of a message, or of history under another schema',
+    )
     .addOption(config())
     .option('-t, --topic <topic>', 'MQTT topic of a message')
     .option('-p, --payload <file>', 'its payload; - for standard input')
+    .option('--schema <file>', 'try another schema on what a stream has received')
+    .option('--last <duration>', 'with --schema: what was received in the last 24h (default), 7d, ...')
+    .option('--stream <name>', 'with --schema: the stream, where several could be meant')
+    .option('--data <folder>', 'with --schema: data folder, instead of the one in the configuration')
     .addOption(json())
     .action(async (options) => finish((await import('./cli/check.ts')).check({ ...options, ...checkIo() }))),
   'millrace check --config millrace.yaml',
   'millrace check --topic sensors/a/d1/environment --payload reading.json',
+  'millrace check --schema new.schema.json --last 24h',
 );
 
 example(
@@ -280,7 +287,7 @@ example(
 );
 
 function checkIo() {
-  return { out: terminal.out, colour: terminal.colour, env: terminal.env };
+  return { out: terminal.out, colour: terminal.colour, interactive: terminal.interactive, env: terminal.env };
 }
 
 async function finish(code: Promise<number>): Promise<void> {

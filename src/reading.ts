@@ -17,6 +17,10 @@ export interface Reading {
   readonly tagsText?: string;
   /** Metric values after scaling; finite, never -0, 0 or 1e-140 <= |x| <= 1e150. A metric absent from the payload is absent here. */
   readonly values: Readonly<Record<string, number>>;
+  /** The version of the schema that it was judged by, where the stream has one: see inspect/validate.ts. */
+  readonly schema?: string;
+  /** Of a reading that came in a list: its place in it from 0, and how many there were. They stand in the log one behind the other. */
+  readonly batch?: readonly [number, number];
   /** The device's own counter, where the stream names one. */
   readonly sequence?: number;
   /** What makes two messages the same event, where the stream names fields for it; otherwise series + time. */
@@ -63,6 +67,8 @@ export interface Refusal {
   readonly reason: string;
   /** JSON pointer of the offending field, '' for the whole payload. */
   readonly field: string;
+  /** The version of the stream's schema, where it has one. */
+  readonly schema?: string;
   /** '' when no stream's topic matches. */
   readonly stream: string;
   readonly topic: string;
@@ -103,12 +109,14 @@ function escapePart(text: string): string {
 
 /**
  * The value of a `reading` record, compact JSON, the form that every reader of `telemetry.readings` sees:
- * `{"stream":"environment","time":1700000000000,"tags":{…},"values":{…},"sequence":7,"identity":"…","distinct":[…],"payload":{…}}`
- * `sequence`, `identity`, `distinct` and `payload` only where there is one; `payload` is the device's JSON, byte for byte.
+ * `{"stream":"environment","time":1700000000000,"tags":{…},"values":{…},"schema":"9f86d081884c","batch":[0,3],"sequence":7,
+ * "identity":"…","distinct":[…],"payload":{…}}`; all from `schema` on only where there is one; `payload` is the device's JSON, byte for byte.
  */
 export function encodeReading(reading: Reading): string {
   const tags = reading.tagsText ?? JSON.stringify(reading.tags);
   let text = `{"stream":${quote(reading.stream)},"time":${reading.timeMs},"tags":${tags},"values":{${valuesText(reading.values)}}`;
+  if (reading.schema !== undefined) text += `,"schema":"${reading.schema}"`;
+  if (reading.batch !== undefined) text += `,"batch":[${reading.batch[0]},${reading.batch[1]}]`;
   if (reading.sequence !== undefined) text += `,"sequence":${reading.sequence}`;
   if (reading.identity !== undefined) text += `,"identity":${JSON.stringify(reading.identity)}`;
   if (reading.distinct !== undefined) text += `,"distinct":${JSON.stringify(reading.distinct)}`;
@@ -144,7 +152,7 @@ export function decodeReading(value: string): Omit<Reading, 'key' | 'payload' | 
   } catch {
     return null;
   }
-  const { stream, time, tags, values, sequence, identity, distinct } = parsed ?? {};
+  const { stream, time, tags, values, schema, batch, sequence, identity, distinct } = parsed ?? {};
   if (typeof stream !== 'string' || !Number.isSafeInteger(time)) return null;
   if (typeof tags !== 'object' || tags === null || typeof values !== 'object' || values === null) return null;
   return {
@@ -152,10 +160,27 @@ export function decodeReading(value: string): Omit<Reading, 'key' | 'payload' | 
     timeMs: time as number,
     tags: tags as Record<string, string>,
     values: values as Record<string, number>,
+    ...(typeof schema === 'string' && SCHEMA_VERSION.test(schema) ? { schema } : undefined),
+    ...(isPlace(batch) ? { batch } : undefined),
     ...(typeof sequence === 'number' ? { sequence } : undefined),
     ...(typeof identity === 'string' ? { identity } : undefined),
     ...(Array.isArray(distinct) ? { distinct } : undefined),
   };
+}
+
+/** Of inspect/validate.ts. */
+const SCHEMA_VERSION = /^[0-9a-f]{12}$/;
+
+function isPlace(value: unknown): value is [number, number] {
+  return Array.isArray(value) && value.length === 2 && value.every((part) => Number.isSafeInteger(part) && part >= 0);
+}
+
+/** The payload of a `reading` record, byte for byte; null when it has none, or the record is not as `encodeReading` makes it. */
+export function payloadOf(value: string): string | null {
+  const reading = decodeReading(value);
+  if (reading === null) return null;
+  const head = `${encodeReading({ ...reading, key: '' }).slice(0, -1)},"payload":`;
+  return value.startsWith(head) && value.endsWith('}') ? value.slice(head.length, -1) : null;
 }
 
 /** The value of a `refusal` record: `{"code":…,"reason":…,"field":…,"stream":…,"topic":…,"client":…,"payload":"<base64>"}`. */

@@ -1,9 +1,11 @@
 /**
  * `millrace check`: every mistake in a configuration, one line each with its place; or, with a topic and a payload, what
  * would become of that message. Exit 0 = valid (and the message accepted), 1 = the message would be refused, 2 = the
- * configuration or the command line is wrong. The answer goes to stdout; with `json` it is one object.
+ * configuration or the command line is wrong. With a schema: what it would refuse of a stream's history (rehearse.ts).
+ * The answer goes to stdout; with `json` it is one object.
  */
 import { readFile, stat } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import { systemClock } from '../clock.ts';
 import { type Config, type Loaded, loadConfig } from '../config.ts';
 import { formatMistake, formatPlace, type Mistake } from '../config-report.ts';
@@ -12,7 +14,8 @@ import { readUsers } from '../ingress/users.ts';
 import { loadAssets } from '../inspect/assets.ts';
 import { DEFAULT_LIMITS } from '../inspect/inspect.ts';
 import { readExamples } from '../parts/understand.ts';
-import { EXIT } from './terminal.ts';
+import { rehearse } from './rehearse.ts';
+import { EXIT, progress } from './terminal.ts';
 import { describeTrace, loadInspector, type Trace, trace } from './trace.ts';
 
 export interface CheckOptions {
@@ -20,7 +23,14 @@ export interface CheckOptions {
   readonly topic?: string;
   /** A file, or `-` for `input`. */
   readonly payload?: string;
+  /** Another schema for a stream, to be tried on its history. */
+  readonly schema?: string;
+  readonly last?: string;
+  readonly stream?: string;
+  readonly data?: string;
   readonly json?: boolean;
+  /** stderr is a terminal: progress may be drawn. */
+  readonly interactive?: boolean;
   readonly colour: boolean;
   /** Prints one line. */
   readonly out: (line: string) => void;
@@ -36,6 +46,11 @@ export async function check(options: CheckOptions): Promise<number> {
   if ((topic === undefined) !== (payloadFile === undefined)) {
     return usage(options, '--topic and --payload go together: a message has both');
   }
+  const needsSchema = (['last', 'stream', 'data'] as const).find((name) => options[name] !== undefined);
+  if (options.schema === undefined && needsSchema) return usage(options, `--${needsSchema} goes with --schema`);
+  if (options.schema !== undefined && topic !== undefined) {
+    return usage(options, '--schema is tried on what was received, --topic and --payload are one message: not both');
+  }
   const loaded = await loadConfig(file, options.env);
   const mistakes = loaded.ok ? await assetMistakes(loaded) : loaded.mistakes;
   if (!loaded.ok || mistakes.length > 0) {
@@ -43,6 +58,14 @@ export async function check(options: CheckOptions): Promise<number> {
     return EXIT.usage;
   }
   const { config, warnings } = loaded;
+  if (options.schema !== undefined) {
+    const { schema, last, stream, data, out, interactive = false } = options;
+    const progressed = progress({ interactive }, () => systemClock.monotonicMs());
+    const of = data === undefined ? config : { ...config, data: resolve(data) };
+    const nowMs = options.nowMs ?? systemClock.nowMs();
+    const code = await rehearse(of, { schema, last, stream, json, nowMs, out, progress: progressed });
+    return typeof code === 'string' ? usage(options, code) : code;
+  }
   if (topic === undefined || payloadFile === undefined) {
     answer(options, { valid: true, file, mistakes, warnings });
     if (!json) options.out(summary(config));

@@ -124,7 +124,8 @@ class StreamInspector implements Inspector {
     const readings = this.#read(source, message, tracing);
     if (readings instanceof Problem) {
       const problem = tracing === null || readings.trace !== undefined ? readings : readings.traced(tracing.make());
-      return { kind: 'refused', refusal: refuse(message, plan.stream.name, problem) };
+      const refusal = refuse(message, plan.stream.name, problem);
+      return { kind: 'refused', refusal: plan.schema === null ? refusal : { ...refusal, schema: plan.schema.version } };
     }
     return { kind: 'readings', readings };
   }
@@ -144,12 +145,18 @@ class StreamInspector implements Inspector {
         return decoded.batch ? problem.within(i) : problem;
       }
       if (trace !== undefined) candidate.reading.trace = trace;
+      if (decoded.batch) candidate.reading.batch = [i, decoded.documents.length];
       candidates.push(candidate);
     }
     return this.#admit(candidates, source.plan, message, decoded.batch);
   }
 
-  #build({ plan, captures, tagging }: Source, document: Document, text: string, receivedMs: number) {
+  #build(
+    { plan, captures, tagging }: Source,
+    document: Document,
+    text: string,
+    receivedMs: number,
+  ): Candidate | Problem {
     const { stream, schema } = plan;
     const mismatch = schema === null ? null : schema(document);
     if (mismatch) return mismatch;
@@ -170,7 +177,19 @@ class StreamInspector implements Inspector {
       plan.identity.length === 0 ? undefined : readIdentity(plan.identity, document, tagged.tags, identityBytes);
     if (identity instanceof Problem) return identity;
     const { tags, tagsText } = tagged;
-    const reading = { stream: stream.name, key, timeMs, tags, tagsText, values, sequence, identity, payload: text };
+    const { name } = stream;
+    const reading: Candidate['reading'] = {
+      stream: name,
+      key,
+      timeMs,
+      tags,
+      tagsText,
+      values,
+      sequence,
+      identity,
+      payload: text,
+    };
+    if (schema !== null) reading.schema = schema.version;
     if (plan.distinct.length === 0) return { reading, tagging: tagged };
     const distinct = readDistinct(plan.distinct, document, tags, identityBytes, this.#limits.wellFormed);
     return distinct instanceof Problem ? distinct : { reading: { ...reading, distinct }, tagging: tagged };

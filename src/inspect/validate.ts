@@ -4,16 +4,24 @@
  * expected. A schema is one file: references may only point into it. Keywords that ajv does not know are an error
  * (`maximun` would check nothing), except annotations: those in ANNOTATIONS and any that starts with `x-`.
  */
+import { createHash } from 'node:crypto';
 import { Ajv, type ErrorObject, type Options } from 'ajv';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import addFormats from 'ajv-formats';
 import { fail, messageOf, type Outcome, succeed } from '../errors.ts';
 import { Problem, printable, show } from './refusal.ts';
 
-/** Null = valid. */
-export type SchemaCheck = (document: unknown) => Problem | null;
+/** A schema, compiled. */
+export interface SchemaCheck {
+  /** Null = valid. */
+  (document: unknown): Problem | null;
+  /** What records name it by: the first 12 hex digits of the file's SHA-256. */
+  readonly version: string;
+}
 
 const ANNOTATIONS = ['unit', 'units', 'symbol', 'displayName', 'precision', 'example', 'version', 'author'];
+
+const VERSION_DIGITS = 12;
 
 const OPTIONS: Options = {
   allErrors: false,
@@ -48,7 +56,9 @@ export function compileSchema(text: string, file: string): Outcome<SchemaCheck> 
     addFormats.default(ajv);
     ajv.addVocabulary([...ANNOTATIONS, ...extensionKeywords(schema)]);
     const validate = ajv.compile(schema);
-    return succeed((document) => (validate(document) ? null : describe(validate.errors ?? [])));
+    const check = (document: unknown) => (validate(document) ? null : describe(validate.errors ?? []));
+    const version = createHash('sha256').update(text).digest('hex').slice(0, VERSION_DIGITS);
+    return succeed(Object.assign(check, { version }));
   } catch (error) {
     return fail('CONFIG_INVALID', `The schema ${file} cannot be used: ${printable(messageOf(error))}.`, {
       cause: error,

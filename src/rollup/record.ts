@@ -66,12 +66,23 @@ function scan(text: string): CountableReading | null {
   const valuesStart = tagsEnd + VALUES.length - 2;
   const valuesEnd = text.indexOf('}', valuesStart) + 1;
   if (valuesEnd === 0) return null;
-  const tail = tailOf(text, valuesEnd);
+  const tail = tailOf(text, passed(text, valuesEnd));
   if (tail === null) return null;
   const values = parseObject(text.slice(valuesStart, valuesEnd));
   if (values === null) return null;
   const { sequence, identity, distinct } = tail;
   return { stream, timeMs, tags: text.slice(tagsStart, tagsEnd), values, sequence, identity, distinct };
+}
+
+const SCHEMA = ',"schema":"';
+const BATCH = ',"batch":[';
+
+/** Behind what says how the reading came in, which does not count. */
+function passed(text: string, from: number): number {
+  let at = from;
+  if (text.startsWith(SCHEMA, at)) at = text.indexOf('"', at + SCHEMA.length) + 1;
+  if (at > 0 && text.startsWith(BATCH, at)) at = text.indexOf(']', at + BATCH.length) + 1;
+  return at;
 }
 
 type Tail = Pick<CountableReading, 'sequence' | 'identity' | 'distinct'>;

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type CheckOptions, check } from '../../src/cli/check.ts';
@@ -337,6 +337,39 @@ describe('millrace check', () => {
     it('prints no control characters of a topic', async () => {
       const { lines } = await message('plain/\x1b[31m', '{"x":1}');
       assert.ok(!lines.join('').includes('\x1b'));
+    });
+  });
+
+  describe('of another schema', () => {
+    const embedded = () => CONFIG.replace(/^kafka:.*$/m, `data: ${join(folder, 'data')}`);
+    const rehearse = (schema: string, options: Partial<CheckOptions> = {}) =>
+      run(embedded(), { schema: put('new.json', schema), ...options });
+
+    it('has nothing to say where nothing was received', async () => {
+      mkdirSync(join(folder, 'data', 'spool'), { recursive: true });
+      const { lines, code } = await rehearse(SCHEMA);
+      assert.equal(code, 0, lines.join('\n'));
+      assert.match(
+        lines[0]!,
+        /^Stream environment, schema .*new\.json as version ([0-9a-f]{12}) \(now \1\), .* the last 24h:$/,
+      );
+      assert.equal(lines[1], '0 readings were accepted, 0 of them would be refused, in 0 messages.');
+    });
+
+    it('ends with 2 and says why when the schema or the command line is wrong', async () => {
+      const wrong: [string, Partial<CheckOptions>, RegExp][] = [
+        ['{ "type": "objct" }', {}, /The schema .*new\.json cannot be used/],
+        [SCHEMA, { last: 'yesterday' }, /--last yesterday is not a duration such as 24h/],
+        [SCHEMA, { stream: 'no' }, /there is no stream no; the configuration has environment, clicks, plain/],
+        [SCHEMA, { topic: 'a', payload: 'b' }, /not both/],
+      ];
+      for (const [schema, options, expected] of wrong) {
+        const { lines, code } = await rehearse(schema, options);
+        assert.equal(code, 2);
+        assert.match(lines.at(-1)!, expected);
+      }
+      const { lines, code } = await run(embedded(), { last: '24h' });
+      assert.deepEqual([lines, code], [['millrace: --last goes with --schema'], 2]);
     });
   });
 });

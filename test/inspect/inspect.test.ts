@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { createInspector, DEFAULT_LIMITS } from '../../src/inspect/inspect.ts';
 import { SeriesMemory } from '../../src/inspect/series.ts';
 import { encodeReading, type RefusalCode } from '../../src/reading.ts';
@@ -51,8 +52,30 @@ describe('Inspecting a message', () => {
       values: { temperature: 21.5, humidity: 0 },
       sequence: 3,
       identity: undefined,
+      schema: createHash('sha256').update(JSON.stringify(SCHEMA)).digest('hex').slice(0, 12),
       payload: text,
     });
+  });
+
+  it('says of a refused payload by which schema it was judged, and of the readings of a list where they stood', () => {
+    const version = /^[0-9a-f]{12}$/;
+    const inspector = inspectorFor({}, { schema: SCHEMA });
+    assert.match(refusalOf(inspector.inspect(makeMessage('no'))).schema!, version);
+    assert.equal(refusalOf(inspectorFor().inspect(makeMessage('no'))).schema, undefined);
+    const list = inspectorFor().inspect(
+      makeMessage([
+        { ts: NOW, temperature: 1 },
+        { ts: NOW + 1, temperature: 1 },
+      ]),
+    );
+    assert.ok(list.kind === 'readings');
+    assert.deepEqual(
+      list.readings.map(({ batch }) => batch),
+      [
+        [0, 2],
+        [1, 2],
+      ],
+    );
   });
 
   it('keeps a refused payload whole, with stream, topic and client', () => {

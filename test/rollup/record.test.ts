@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { decodeReading, encodeReading, type Reading } from '../../src/reading.ts';
+import { decodeReading, encodeReading, payloadOf, type Reading } from '../../src/reading.ts';
 import { decodeLate, lateRecord } from '../../src/rollup/late.ts';
 import { fingerprintOf, readingOf, tagsOf } from '../../src/rollup/record.ts';
 import { readingRecord } from '../support/readings.ts';
@@ -18,6 +18,8 @@ const reading: fc.Arbitrary<Reading> = fc.record(
     timeMs: fc.integer({ min: -1_000, max: 4e12 }),
     tags: fc.dictionary(text, text),
     values: fc.dictionary(text, value),
+    schema: fc.stringMatching(/^[0-9a-f]{12}$/),
+    batch: fc.tuple(fc.nat(), fc.nat()),
     sequence: fc.nat(),
     identity: text,
     distinct: fc.array(text, { maxLength: 6 }),
@@ -27,7 +29,7 @@ const reading: fc.Arbitrary<Reading> = fc.record(
 );
 
 function viaDecode(value: string) {
-  const decoded = decodeReading(value)!;
+  const { schema, batch, ...decoded } = decodeReading(value)!;
   return { ...decoded, sequence: decoded.sequence, identity: decoded.identity, distinct: decoded.distinct };
 }
 
@@ -45,6 +47,19 @@ describe('a record as the engine reads it', () => {
       }),
       { numRuns: 1_000 },
     );
+  });
+
+  it('gives its payload back byte for byte, and names schema and batch', () => {
+    fc.assert(
+      fc.property(reading, (original) => {
+        const value = encodeReading(original);
+        assert.equal(payloadOf(value), original.payload ?? null);
+        const { schema, batch } = decodeReading(value)!;
+        assert.deepEqual([schema, batch], [original.schema, original.batch]);
+      }),
+      { numRuns: 1_000 },
+    );
+    assert.equal(payloadOf('{"payload":1}'), null);
   });
 
   it('is read from any order of fields and with blanks, as other writers may write it', () => {
