@@ -135,11 +135,8 @@ function describeReport(result: AuditReport, fromMs: number, toMs: number, devic
     lines.push(`NOT BALANCED  the account of the offsets ${from} to ${to - 1} of the spool ${spool} is not in the log`);
   }
   const count = imbalances.length + moreImbalances + rows.length + gaps.length;
-  lines.push(
-    result.balanced
-      ? 'Everything balances.'
-      : `${number(count)} ${count === 1 ? 'place does' : 'places do'} not balance.`,
-  );
+  if (!result.balanced) lines.push(`${number(count)} ${count === 1 ? 'place does' : 'places do'} not balance.`);
+  else lines.push(accounts === 0 ? 'Nothing is out of balance, as far as it can be compared.' : 'Everything balances.');
   return lines;
 }
 

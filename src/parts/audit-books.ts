@@ -233,8 +233,8 @@ export class AuditBooks {
         shared -= -lack - surplus;
         const chain = this.#chains.get(cell.spool);
         if (surplus === 0) continue;
-        if (chain === undefined || cell.firstOffset < chain.begin) this.#withoutBooks += surplus;
-        else if (cell.lastOffset >= chain.to) notYet += surplus;
+        if (chain !== undefined && cell.firstOffset < chain.begin) this.#withoutBooks += surplus;
+        else if (chain === undefined || cell.lastOffset >= chain.to) notYet += surplus;
         else say(device, minuteMs, 'unaccounted', surplus);
       }
       if (shared > 0 && this.#range.device === undefined) {
