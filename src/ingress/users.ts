@@ -17,7 +17,7 @@
  * A client with a certificate is its common name, whatever user name it sends, and needs no password.
  */
 import { readFileSync } from 'node:fs';
-import { parse } from 'yaml';
+import { parse, YAMLError } from 'yaml';
 import { fail, messageOf, type Outcome, succeed } from '../errors.ts';
 import { type AccessRule, type AccessRules, EVERYTHING, NOTHING, parseRule } from './access.ts';
 import { passwordHashProblem } from './password.ts';
@@ -52,7 +52,11 @@ export function readUsers(file: string | null): Outcome<Users> {
 /** The users, or a sentence that says what is wrong and where. */
 export function parseUsers(text: string): Users | string {
   try {
-    const root = asMap(parse(text, { prettyErrors: true }), 'the users file', ['users', 'certificates', 'anonymous']);
+    const root = asMap(parse(text, { prettyErrors: true, logLevel: 'error' }), 'the users file', [
+      'users',
+      'certificates',
+      'anonymous',
+    ]);
     const named = new Map<string, User>();
     for (const [name, value] of Object.entries(asMap(root.users ?? {}, 'users'))) {
       named.set(name, readUser(value, `users.${name}`));
@@ -63,7 +67,10 @@ export function parseUsers(text: string): Users | string {
       anonymous: root.anonymous === undefined ? NOTHING : readRules(root.anonymous, 'anonymous'),
     };
   } catch (thrown) {
-    return messageOf(thrown);
+    // The parser shows the line it stumbled over, below its message: it may hold a password. A name may hold anything.
+    const message = messageOf(thrown);
+    const first = thrown instanceof YAMLError ? message.split('\n', 1)[0]!.replace(/:$/, '') : message;
+    return first.replace(/[\p{Cc}\p{Cs}]/gu, '\ufffd');
   }
 }
 

@@ -3,6 +3,7 @@
  * skipped (spreadsheets write one), and so are empty lines; spaces belong to their field. Every failure names the line.
  */
 import { fail, type Outcome, succeed } from '../errors.ts';
+import { show } from './refusal.ts';
 
 export interface Table {
   /** Named in failures. */
@@ -31,7 +32,7 @@ export function parseCsv(text: string, file: string): Outcome<Table> {
   const columns = header.cells;
   const repeated = columns.find((name, i) => columns.indexOf(name) !== i);
   if (repeated !== undefined) {
-    return fail('CONFIG_INVALID', `${file}, line ${header.line}: the column "${repeated}" appears twice.`);
+    return fail('CONFIG_INVALID', `${file}, line ${header.line}: the column ${show(repeated)} appears twice.`);
   }
   if (columns.includes('')) return fail('CONFIG_INVALID', `${file}, line ${header.line}: a column has no name.`);
   const uneven = body.find((row) => row.cells.length !== columns.length);

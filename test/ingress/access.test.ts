@@ -90,6 +90,16 @@ describe('the users file', () => {
     ['a rule that is no list', 'users: { a: { publish: "a" } }', /users\.a\.publish is not a list/],
     ['a list of users', 'users: []', /users is not a map/],
     ['broken YAML', 'users: {', /./],
+    [
+      'broken YAML, without showing the line',
+      'users:\n  a: { password: hunter2 ]',
+      /^(?!.*hunter2)[^\n]* at line 2, column \d+$/,
+    ],
+    [
+      'a name that a terminal would obey, without its control characters',
+      '"a\\e[31m": {}',
+      /unknown key "a\ufffd\[31m"/,
+    ],
     ['the same user twice', 'users:\n  a: {}\n  a: {}', /unique/],
   ] as const) {
     it(`is refused for ${what}`, () => {

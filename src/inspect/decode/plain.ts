@@ -91,7 +91,7 @@ function container(value: object, levels: number): unknown {
     }
     if (name === '__proto__') return forbidden(name);
     if (Object.hasOwn(plain, name))
-      return new Problem('malformed', pointerTo(name), `the key "${name}" is there twice`);
+      return new Problem('malformed', pointerTo(name), `the key ${show(name)} is there twice`);
     const item = toPlain(inner, levels - 1);
     if (item instanceof Problem) return under(name, item);
     if (name === 'constructor' && isMap(item) && Object.hasOwn(item, 'prototype')) return forbidden(name);

@@ -171,9 +171,11 @@ function readingsOf(
     if (name === 'timestamp')
       return new Problem('malformed', '/timestamp', 'a metric is named timestamp, which is taken');
     const value = metric.isNull || metric.value === null ? null : plainValue(metric.value, type);
-    if (value instanceof Problem) return new Problem(value.code, pointerTo(name), `${name}: ${value.reason}`);
+    if (value instanceof Problem)
+      return new Problem(value.code, pointerTo(name), `${printable(name)}: ${value.reason}`);
     const timeMs = timeOf(metric.timestamp ?? payload.timestamp, receivedMs);
-    if (timeMs instanceof Problem) return new Problem('time-invalid', pointerTo(name), `${name}: ${timeMs.reason}`);
+    if (timeMs instanceof Problem)
+      return new Problem('time-invalid', pointerTo(name), `${printable(name)}: ${timeMs.reason}`);
     let document = byTime.get(timeMs);
     if (!document) {
       document = { timestamp: timeMs };
