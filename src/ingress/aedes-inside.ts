@@ -1,7 +1,7 @@
 /**
  * Where we reach into the broker beyond what it publishes of itself. Its version is pinned; a newer one is read here first.
  */
-import type { Aedes, Client, PublishPacket } from 'aedes';
+import type { Aedes, AedesPublishPacket, Client, PublishPacket } from 'aedes';
 
 /**
  * aedes goes on with a publish when every subscriber has taken it, up to the drain timeout of one that sleeps. Publishers
@@ -21,6 +21,24 @@ export function detachDelivery(aedes: Aedes): void {
 export function publishOf(client: Client | null, aedes: Aedes, packet: PublishPacket): void {
   const publish = aedes.publish as unknown as (packet: PublishPacket, client: Client | null, done: () => void) => void;
   publish.call(aedes, packet, client, ignore);
+}
+
+interface Delivering {
+  deliver0(packet: AedesPublishPacket, done: () => void): void;
+  deliverQoS(packet: AedesPublishPacket, done: () => void): void;
+}
+
+/**
+ * aedes delivers a message by the first filter that matches, at the QoS of that one; where several do, the highest counts
+ * [MQTT-3.3.5-1]. `highest`: of the filters that match the topic. To be called before the client's first filter is granted.
+ */
+export function deliverAtHighest(client: Client, highest: (topic: string) => number): void {
+  const delivering = client as unknown as Delivering;
+  const deliver0 = delivering.deliver0.bind(client);
+  delivering.deliver0 = (packet, done) => {
+    if (packet.qos > 0 && highest(packet.topic) > 0) delivering.deliverQoS(packet, done);
+    else deliver0(packet, done);
+  };
 }
 
 /** Counts as a sign of life: packets that the broker does not see are from a client that lives [MQTT-3.1.2-24]. */

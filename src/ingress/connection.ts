@@ -41,6 +41,8 @@ export class Connection {
   readonly filters = new Map<string, number>();
   withheld = -1;
   maxQos = 0;
+  /** See aedes-inside.ts. */
+  deliversAtHighest = false;
   /** Copies it got in the present slice of time (forward.ts). */
   forwards = 0;
   forwardsSliceMs = Number.NaN;

@@ -10,6 +10,15 @@ import type { Clock } from '../clock.ts';
 import type { Telemetry } from '../telemetry.ts';
 import { type Connection, connectionOf } from './connection.ts';
 import { Tally } from './tally.ts';
+import { matchesTopic } from './topic.ts';
+
+/** The highest QoS of the filters that match; where none does any more, of all. */
+export function grantedQos({ filters, maxQos }: Connection, topic: string): number {
+  if (filters.size <= 1) return maxQos;
+  let highest = -1;
+  for (const [filter, qos] of filters) if (qos > highest && matchesTopic(filter.split('/'), topic)) highest = qos;
+  return highest < 0 ? maxQos : highest;
+}
 
 /** Each subscriber has this part of it for itself besides, whatever the others get. */
 const OWN_PART = 1 / 20;
@@ -41,7 +50,10 @@ export class Forwarder {
       return null;
     }
     // aedes looks the subscription up by the topic, which misses those with wildcards [MQTT-3.8.4-6]
-    if (packet.qos > connection.maxQos) packet.qos = connection.maxQos as 0 | 1 | 2;
+    if (packet.qos > 0) {
+      const granted = grantedQos(connection, packet.topic) as 0 | 1 | 2;
+      if (packet.qos > granted) packet.qos = granted;
+    }
     return packet;
   };
 

@@ -1,8 +1,10 @@
 /** Which filters a client gets, how many, and what becomes of them when the rules change. */
 import type { Client, Subscription } from 'aedes';
 import type { MqttLimits } from '../config.ts';
+import { deliverAtHighest } from './aedes-inside.ts';
 import type { Audience } from './audience.ts';
 import { type Connection, connectionOf } from './connection.ts';
+import { grantedQos } from './forward.ts';
 import { denySubscribe } from './permit.ts';
 import type { Sessions } from './session.ts';
 import { textProblem } from './topic.ts';
@@ -29,7 +31,10 @@ export class Subscriptions {
     subscription: Subscription,
     callback: (error: Error | null, subscription?: Subscription | null) => void,
   ): void => {
-    const granted = this.#grant(connectionOf(client)!, subscription);
+    const connection = connectionOf(client)!;
+    if (!connection.deliversAtHighest) deliverAtHighest(client, (topic) => grantedQos(connection, topic));
+    connection.deliversAtHighest = true;
+    const granted = this.#grant(connection, subscription);
     if (typeof granted === 'string') callback(new Error(granted));
     else callback(null, granted ? subscription : null);
   };

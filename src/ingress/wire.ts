@@ -299,7 +299,10 @@ export interface DecodedConnect {
   readonly username?: string;
   readonly password?: Uint8Array;
   readonly protocolVersion?: number;
-  readonly will?: { readonly topic: string; readonly qos?: number };
+  readonly will?: { readonly topic: string; readonly qos?: number; readonly payload?: string | Uint8Array };
+  readonly protocolId?: string;
+  /** Its remaining length, which the decoder leaves there. */
+  readonly length?: number;
 }
 
 /** Why a decoded CONNECT breaks the standard so that it gets no answer, or null. */
@@ -316,5 +319,16 @@ export function connectProblem(packet: DecodedConnect, maxLevels: number): strin
     const topic = topicNameProblem(packet.will.topic, maxLevels);
     if (topic !== null) return `the will: ${topic}`;
   }
+  if (packet.protocolVersion !== 5 && packet.length !== undefined && packet.length !== connectLength(packet)) {
+    return 'the connect has more than its flags say [MQTT-3.1.4-1]';
+  }
   return null;
+}
+
+/** Protocol name, level, flags, keep-alive, and each field behind its length. */
+function connectLength({ protocolId = 'MQTT', clientId, will, username, password }: DecodedConnect): number {
+  const fields = [protocolId, clientId, ...(will ? [will.topic, will.payload ?? ''] : []), username, password];
+  let length = 4;
+  for (const field of fields) if (field !== undefined) length += 2 + Buffer.byteLength(field);
+  return length;
 }
