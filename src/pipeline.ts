@@ -108,7 +108,8 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
     const opened = await openSpool({
       folder: spoolFolder(config),
       ...config.spool,
-      readers: [reader, ACCOUNTS_GROUP, ...(understands && !config.kafka ? [UNDERSTAND_GROUP] : [])],
+      readers: understands && !config.kafka ? [reader, UNDERSTAND_GROUP] : [reader],
+      holders: [ACCOUNTS_GROUP],
       clock,
       telemetry,
     });

@@ -243,8 +243,8 @@ interface Target extends Pick<RequeueNeeds, 'append' | 'received'> {
 /** Locks it, so that no gateway can start meanwhile. */
 async function openOwnSpool({ telemetry }: OpenedLog, config: Config): Promise<Outcome<Target>> {
   const folder = spoolFolder(config);
-  const readers = [ROLLUP_GROUP, ACCOUNTS_GROUP];
-  const spool = await openSpool({ folder, ...config.spool, readers, clock: systemClock, telemetry });
+  const [readers, holders] = [[ROLLUP_GROUP], [ACCOUNTS_GROUP]];
+  const spool = await openSpool({ folder, ...config.spool, readers, holders, clock: systemClock, telemetry });
   if (!spool.ok) {
     const { code, message } = spool.failure;
     const { host, port } = config.http;

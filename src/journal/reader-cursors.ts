@@ -12,12 +12,14 @@ interface Known {
 export class ReaderCursors {
   readonly #files: Files;
   readonly #folder: string;
+  readonly #readers: readonly string[];
   readonly #known: Map<string, Known>;
 
-  constructor(files: Files, folder: string, readers: readonly string[]) {
+  constructor(files: Files, folder: string, readers: readonly string[], holders: readonly string[] = []) {
+    this.#readers = readers;
     this.#files = files;
     this.#folder = folder;
-    this.#known = new Map(readers.map((reader) => [reader, { newest: null, heldFrom: null }]));
+    this.#known = new Map([...readers, ...holders].map((reader) => [reader, { newest: null, heldFrom: null }]));
   }
 
   /** Never rejects: a checkpoint that cannot be read holds everything back. */
@@ -39,7 +41,8 @@ export class ReaderCursors {
   /** By reader: offsets from its checkpoint, or from the first one, to the end. */
   backlog(firstOffset: number, endOffset: number): Record<string, number> {
     const backlog: Record<string, number> = {};
-    for (const [reader, { newest }] of this.#known) {
+    for (const reader of this.#readers) {
+      const { newest } = this.#known.get(reader)!;
       backlog[reader] = Math.max(0, endOffset - Math.max(firstOffset, newest ?? firstOffset));
     }
     return backlog;

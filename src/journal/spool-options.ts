@@ -16,6 +16,8 @@ export interface SpoolOptions {
   readonly commitIntervalMs?: number;
   /** Consumer groups whose checkpoints hold segments back. Others read too, but may find segments gone. */
   readonly readers: readonly string[];
+  /** Groups whose checkpoints hold segments like those of readers, but whose lag is no backlog. */
+  readonly holders?: readonly string[];
   readonly clock: Clock;
   readonly telemetry: Telemetry;
   readonly files?: Files;

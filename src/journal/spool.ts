@@ -116,7 +116,7 @@ export class Spool {
     this.#telemetry = options.telemetry;
     this.#segmentBytes = Math.min(options.segmentBytes, MAX_SEGMENT_BYTES);
     this.#segments = new SegmentSet(files, options.folder, recovered);
-    this.#cursors = new ReaderCursors(files, options.folder, options.readers);
+    this.#cursors = new ReaderCursors(files, options.folder, options.readers, options.holders);
     this.#room = new SpoolRoom({
       ...options,
       segmentBytes: this.#segmentBytes,

@@ -6,6 +6,7 @@
  *   from, to   the spool offsets that it covers, half-open. Accounts of one spool follow each other without a gap.
  *   minutes    by received stamp: device, readings, dead letters and what the spool refused (not acknowledged); zeros at the
  *              end are left out. An account of many devices is several records with the same `from` and `to`, told apart by `part`.
+ *   skipped    offsets in it that nobody counted, where there are some
  *   OTHERS     the devices of a minute beyond `spool.account_devices`, together.
  */
 import type { LogRecord } from '../log.ts';
@@ -31,6 +32,8 @@ export interface Account {
   readonly to: number;
   /** Of the records that make up this account: which, and how many there are. */
   readonly part: readonly [number, number];
+  /** Offsets among them that nobody counted: they were gone when the gateway started again. */
+  readonly skipped: readonly [number, number] | null;
   readonly entries: readonly Entry[];
 }
 
@@ -53,7 +56,7 @@ export function deviceOf(
 
 /** The records of one account, at least one. `entries` of one minute stand together. */
 export function accountRecords(account: Omit<Account, 'part'>, gateway: string, receivedMs: number): LogRecord[] {
-  const { spool, from, to, entries } = account;
+  const { spool, from, to, skipped, entries } = account;
   const parts = Math.max(1, Math.ceil(entries.length / MAX_ENTRIES));
   return Array.from({ length: parts }, (_, part) => {
     const minutes: [number, unknown[][]][] = [];
@@ -67,7 +70,12 @@ export function accountRecords(account: Omit<Account, 'part'>, gateway: string, 
       const counts = refused > 0 ? [readings, letters, refused] : letters > 0 ? [readings, letters] : [readings];
       devices.push([device, ...counts]);
     }
-    const value = JSON.stringify({ spool, from, to, ...(parts > 1 ? { part: [part, parts] } : undefined), minutes });
+    const value = JSON.stringify({
+      ...{ spool, from, to },
+      ...(skipped ? { skipped } : undefined),
+      ...(parts > 1 ? { part: [part, parts] } : undefined),
+      minutes,
+    });
     return { kind: 'account', key: gateway, receivedMs, stream: '', topic: '', value: Buffer.from(value) };
   });
 }
@@ -76,10 +84,11 @@ export function accountRecords(account: Omit<Account, 'part'>, gateway: string, 
 export function decodeAccount(value: Uint8Array): Account | null {
   try {
     const text = Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString();
-    const { spool, from, to, part = [0, 1], minutes } = JSON.parse(text);
+    const { spool, from, to, part = [0, 1], skipped = null, minutes } = JSON.parse(text);
     if (typeof spool !== 'string' || !isOffset(from) || !isOffset(to) || !isOffset(part[0]) || !isOffset(part[1])) {
       return null;
     }
+    if (skipped !== null && !(isOffset(skipped[0]) && isOffset(skipped[1]))) return null;
     const entries: Entry[] = [];
     for (const [minuteMs, devices] of minutes) {
       for (const [device, readings, letters = 0, refused = 0] of devices) {
@@ -87,7 +96,7 @@ export function decodeAccount(value: Uint8Array): Account | null {
         entries.push({ minuteMs, device, readings, letters, refused });
       }
     }
-    return { spool, from, to, part: [part[0], part[1]], entries };
+    return { spool, from, to, part: [part[0], part[1]], skipped: skipped && [skipped[0], skipped[1]], entries };
   } catch {
     return null;
   }

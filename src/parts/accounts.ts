@@ -6,7 +6,8 @@
  *
  * A crash loses counts, and not what they are made of: the spool keeps every segment that has no account yet (the cursor
  * ACCOUNTS_GROUP), and a start counts what stands behind the last account from the spool itself (`catchUp`). What was refused
- * is only in memory; a crash forgets it on both sides of the equation.
+ * is only in memory; a crash forgets it on both sides of the equation. A spool that has no room for an account lets go of
+ * what it holds: should the process die just then, the next account says which offsets were counted by nobody (`skipped`).
  *
  * Memory: `maxDevices` entries for each account; devices beyond share one entry of the minute (OTHERS).
  */
@@ -88,10 +89,13 @@ type Counts = { -readonly [K in keyof Entry]: Entry[K] };
 export class Accounts {
   readonly #needs: AccountsNeeds;
   #from = 0;
+  /** Offsets that are gone and were counted in no account. */
+  #skipped: readonly [number, number] | null = null;
   #minutes = new Map<number, Map<string, Counts>>();
   #entries = 0;
   #lastMinuteMs = Number.NEGATIVE_INFINITY;
   #lastMinute: Map<string, Counts> = new Map();
+  #passedMinuteMs = Number.NEGATIVE_INFINITY;
   /** Null: no account is on its way. */
   #writing: Promise<Outcome> | null = null;
 
@@ -104,19 +108,22 @@ export class Accounts {
     const known = await spool.offsets(0);
     if (!known.ok) return known;
     const stored = await spool.checkpoint(ACCOUNTS_GROUP, 0);
+    const cursor = stored.ok ? stored.value : null;
     const { firstOffset, endOffset } = known.value;
     // Without a checkpoint the books begin now: what an earlier version left was never accounted for.
-    const start = stored.ok && stored.value !== null ? Math.max(stored.value.offset, firstOffset) : endOffset;
-    let from = start;
+    const ended = cursor === null ? endOffset : /^\d+$/.test(cursor.metadata) ? Number(cursor.metadata) : cursor.offset;
+    const start = Math.min(endOffset, Math.max(ended, firstOffset));
+    if (ended < start) this.#skipped = [ended, start];
+    let from = Math.min(ended, start);
     for await (const batch of spool.range(0, start, endOffset)) {
       for (const record of batch.records) from = Math.max(from, this.#coveredBy(record));
     }
-    for await (const batch of spool.range(0, from, endOffset)) {
+    for await (const batch of spool.range(0, Math.max(start, from), endOffset)) {
       for (const record of batch.records) this.count(record.kind, this.deviceOf(record), record.receivedMs, true);
     }
     this.#from = from;
     // Not durable: tried again with the next account, and until then the spool only keeps more than it must.
-    await this.#needs.commit({ offset: from, metadata: '' });
+    await this.#commit(Math.max(cursor?.offset ?? start, from));
     return done;
   }
 
@@ -159,8 +166,24 @@ export class Accounts {
   /** With every tick: appends an account when a minute is over. */
   tick(receivedMs: number): void {
     if (this.#writing) return;
+    if (this.#entries === 0) {
+      this.#passIdle(minuteOf(receivedMs));
+      return;
+    }
     const oldestMs = Math.min(...this.#minutes.keys());
     if (oldestMs < minuteOf(receivedMs)) void this.write(receivedMs);
+  }
+
+  /** Nothing to account for: the spool need not keep it, and the next account begins where the last one ended all the same. */
+  #passIdle(minuteMs: number): void {
+    if (minuteMs === this.#passedMinuteMs) return;
+    this.#passedMinuteMs = minuteMs;
+    void this.#commit(this.#needs.endOffset());
+  }
+
+  /** The cursor: below `offset` all is accounted for, and the next account begins at `from`. */
+  #commit(offset: number): Promise<Outcome> {
+    return this.#needs.commit({ offset, metadata: String(this.#from) });
   }
 
   /** Appends an account of everything until now, durable when it resolves with ok; otherwise it is part of the next one. */
@@ -174,20 +197,25 @@ export class Accounts {
   }
 
   #write(receivedMs: number): Promise<Outcome> {
-    const { spoolId, gateway, endOffset, append, commit } = this.#needs;
+    const { spoolId, gateway, endOffset, append } = this.#needs;
     const counted = this.#minutes;
     const from = this.#from;
     const to = endOffset();
+    const skipped = this.#skipped;
     const entries = [...counted.values()].flatMap((devices) => [...devices.values()]);
     this.#from = to;
     this.#minutes = new Map();
     this.#entries = 0;
     this.#lastMinuteMs = Number.NEGATIVE_INFINITY;
     return new Promise((resolve) => {
-      append(accountRecords({ spool: spoolId, from, to, entries }, gateway, receivedMs), (outcome) => {
-        if (outcome.ok) return resolve(commit({ offset: to, metadata: '' }));
+      append(accountRecords({ spool: spoolId, from, to, skipped, entries }, gateway, receivedMs), (outcome) => {
+        if (outcome.ok) {
+          this.#skipped = null;
+          return resolve(this.#commit(to));
+        }
         this.#takeBack(entries, from);
-        resolve(outcome);
+        // A full spool must be able to let go of what it holds for an account that it has no room for.
+        resolve(this.#commit(to).then(() => outcome));
       });
     });
   }

@@ -81,6 +81,7 @@ interface Minute {
 interface Chain {
   readonly begin: number;
   to: number;
+  readonly skipped: (readonly [number, number])[];
 }
 
 export interface BooksRange {
@@ -153,14 +154,17 @@ export class AuditBooks {
     this.#open.set(endMs, window.set(device, (window.get(device) ?? 0) + 1));
   }
 
-  account({ spool, from, to, part, entries }: Account): void {
-    const chain = this.#chains.get(spool);
-    if (chain === undefined) this.#chains.set(spool, { begin: from, to });
-    else {
+  account({ spool, from, to, part, skipped, entries }: Account): void {
+    let chain = this.#chains.get(spool);
+    if (chain === undefined) {
+      chain = { begin: from, to, skipped: [] };
+      this.#chains.set(spool, chain);
+    } else {
       if (from > chain.to) this.#gaps.push({ spool, from: chain.to, to: from });
       chain.to = Math.max(chain.to, to);
     }
     if (part[0] === 0) this.#accounts++;
+    if (part[0] === 0 && skipped) chain.skipped.push(skipped);
     for (const { minuteMs, device, readings, letters, refused } of entries) {
       if (!this.isIn(minuteMs)) continue;
       if (device !== OTHERS && !this.isWanted(device)) continue;
@@ -233,7 +237,8 @@ export class AuditBooks {
         shared -= -lack - surplus;
         const chain = this.#chains.get(cell.spool);
         if (surplus === 0) continue;
-        if (chain !== undefined && cell.firstOffset < chain.begin) this.#withoutBooks += surplus;
+        const isSkipped = chain?.skipped.some(([from, to]) => cell.firstOffset < to && cell.lastOffset >= from);
+        if (chain !== undefined && (cell.firstOffset < chain.begin || isSkipped)) this.#withoutBooks += surplus;
         else if (chain === undefined || cell.lastOffset >= chain.to) notYet += surplus;
         else say(device, minuteMs, 'unaccounted', surplus);
       }

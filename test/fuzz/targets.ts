@@ -226,6 +226,7 @@ const VALUES: Target = {
           spool: 's',
           from: 1,
           to: 9,
+          skipped: null,
           entries: [{ minuteMs: 60_000, device: 'd', readings: 1, letters: 2, refused: 3 }],
         },
         'g',
