@@ -54,6 +54,8 @@ export function compileSchema(text: string, file: string): Outcome<SchemaCheck> 
   }
   try {
     addFormats.default(ajv);
+    // ajv resolves anchors, but its strict mode does not know the word.
+    if (ajv instanceof Ajv2020) ajv.addVocabulary(['$anchor']);
     ajv.addVocabulary([...ANNOTATIONS, ...extensionKeywords(schema)]);
     const validate = ajv.compile(schema);
     const check = (document: unknown) => (validate(document) ? null : describe(validate.errors ?? []));

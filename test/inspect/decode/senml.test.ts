@@ -64,6 +64,56 @@ describe('Decoding SenML', () => {
     assert.deepEqual(documentsOf(decodeSenml, CBOR_PACK), expected);
   });
 
+  it('reads resolved records, which say everything themselves (5.1.4)', () => {
+    const record = (n: string, t: number, v: number, u: string) => ({ n: `${DEVICE}:${n}`, u, t, v });
+    const pack = [
+      record('voltage', 1.276020076e9, 120.1, 'V'),
+      record('current', 1.276020071e9, 1.2, 'A'),
+      record('current', 1.276020072e9, 1.3, 'A'),
+    ];
+    assert.deepEqual(
+      new Set(read(pack)),
+      new Set([
+        series(1_276_020_076_000, { voltage: 120.1 }, { voltage: 'V' }),
+        series(1_276_020_071_000, { current: 1.2 }, { current: 'A' }),
+        series(1_276_020_072_000, { current: 1.3 }, { current: 'A' }),
+      ]),
+    );
+  });
+
+  it('reads numbers, text, booleans and data of one device (5.1.5)', () => {
+    const pack = [
+      { bn: `${DEVICE}:`, n: 'temp', u: 'Cel', v: 23.1 },
+      { n: 'label', vs: 'Machine Room' },
+      { n: 'open', vb: false },
+      { n: 'nfv', vd: 'aGkgCg' },
+    ];
+    const [only, ...more] = read(pack) as Record<string, unknown>[];
+    assert.equal(more.length, 0);
+    const { temp, label, open, nfv, units } = only!;
+    assert.deepEqual(
+      { temp, label, open, units },
+      { temp: 23.1, label: 'Machine Room', open: false, units: { temp: 'Cel' } },
+    );
+    assert.equal(Buffer.from(nfv as string, 'base64').toString(), 'hi \n');
+  });
+
+  it('keeps the devices of a collection apart, whose names end in a slash (5.1.6)', () => {
+    const pack = [
+      { bn: '2001:db8::2/', bt: 1.320078429e9, n: 'temperature', u: 'Cel', v: 27.2 },
+      { n: 'humidity', u: '%RH', v: 80 },
+      { bn: '2001:db8::1/', n: 'temperature', u: 'Cel', v: 12.3 },
+      { n: 'humidity', u: '%RH', v: 67 },
+    ];
+    const found = (read(pack) as { name: string; time: number; temperature: number; humidity: number }[]).map(
+      ({ name, time, temperature, humidity }) => [name, time, temperature, humidity],
+    );
+    assert.deepEqual(found, [
+      ['2001:db8::2', 1_320_078_429_000, 27.2, 80],
+      ['2001:db8::1', 1_320_078_429_000, 12.3, 67],
+    ]);
+  });
+
   it('counts times below 2^28 from now', () => {
     assert.deepEqual(
       (read([{ n: 'a', t: -10.0015, v: 1 }]) as { time: number }[]).map(({ time }) => time),
