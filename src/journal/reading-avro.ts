@@ -17,6 +17,13 @@ export const READING_AVRO = {
     { name: 'time', type: { type: 'long', logicalType: 'timestamp-millis' }, doc: 'event time' },
     { name: 'tags', type: { type: 'map', values: 'string' } },
     { name: 'values', type: { type: 'map', values: 'double' } },
+    { name: 'schema', type: ['null', 'string'], default: null, doc: 'version of the schema that it was judged by' },
+    {
+      name: 'batch',
+      type: ['null', { type: 'array', items: 'long' }],
+      default: null,
+      doc: 'place in its list, and how many',
+    },
     { name: 'sequence', type: ['null', 'long'], default: null },
     { name: 'identity', type: ['null', 'string'], default: null },
     { name: 'distinct', type: ['null', { type: 'array', items: 'string' }], default: null },
@@ -34,6 +41,8 @@ export const READING_JSON_SCHEMA = {
     time: { type: 'integer', description: 'event time, epoch milliseconds' },
     tags: { type: 'object', additionalProperties: { type: 'string' } },
     values: { type: 'object', additionalProperties: { type: 'number' } },
+    schema: { type: 'string', description: 'version of the schema that it was judged by' },
+    batch: { type: 'array', items: { type: 'integer' }, description: 'place in its list, and how many' },
     sequence: { type: 'integer' },
     identity: { type: 'string' },
     distinct: { type: 'array', items: { type: 'string' } },
@@ -47,6 +56,8 @@ interface AvroReading {
   time: number;
   tags: Record<string, string>;
   values: Record<string, number>;
+  schema: string | null;
+  batch: [number, number] | null;
   sequence: number | null;
   identity: string | null;
   distinct: string[] | null;
@@ -85,8 +96,18 @@ export function toAvro(value: Uint8Array): Buffer | null {
     return null;
   }
   if (typeof parsed !== 'object' || parsed === null) return null;
-  const { stream, time, tags, values, sequence = null, identity = null, distinct = null } = parsed;
-  const reading = { stream, time, tags, values, sequence, identity, distinct, payload: null };
+  const {
+    stream,
+    time,
+    tags,
+    values,
+    schema = null,
+    batch = null,
+    sequence = null,
+    identity = null,
+    distinct = null,
+  } = parsed;
+  const reading = { stream, time, tags, values, schema, batch, sequence, identity, distinct, payload: null };
   const bare = envelope(reading);
   if (text === bare) return encoded(reading);
   // The payload is last, and its text is kept as it stands.
@@ -103,9 +124,22 @@ function encoded(reading: AvroReading): Buffer | null {
   }
 }
 
-function envelope({ stream, time, tags, values, sequence, identity, distinct, payload }: AvroReading): string {
+function envelope({
+  stream,
+  time,
+  tags,
+  values,
+  schema,
+  batch,
+  sequence,
+  identity,
+  distinct,
+  payload,
+}: AvroReading): string {
   const reading: Reading = {
     ...{ stream, key: '', timeMs: time, tags, values },
+    ...(schema === null ? undefined : { schema }),
+    ...(batch === null ? undefined : { batch }),
     ...(sequence === null ? undefined : { sequence }),
     ...(identity === null ? undefined : { identity }),
     ...(distinct === null ? undefined : { distinct }),

@@ -19,6 +19,8 @@ const reading: fc.Arbitrary<Reading> = fc
     timeMs: fc.integer({ min: -8.64e15, max: 8.64e15 }),
     tags: fc.dictionary(name, text, { maxKeys: 5, noNullPrototype: true }),
     values: fc.dictionary(name, number, { maxKeys: 5, noNullPrototype: true }),
+    schema: fc.option(fc.stringMatching(/^[0-9a-f]{12}$/)),
+    batch: fc.option(fc.tuple(fc.nat(), fc.nat())),
     sequence: fc.option(fc.oneof(fc.maxSafeNat(), fc.constantFrom(2 ** 52, 2 ** 53 - 1))),
     identity: fc.option(text),
     distinct: fc.option(fc.array(text, { maxLength: 4 })),
@@ -26,8 +28,10 @@ const reading: fc.Arbitrary<Reading> = fc
       fc.oneof(fc.json(), fc.constantFrom('{"a":1.50,"b":"\\ud800"}', '[ ]', '{"payload":{},"x":"}"}')),
     ),
   })
-  .map(({ sequence, identity, distinct, payload, ...rest }) => ({
+  .map(({ schema, batch, sequence, identity, distinct, payload, ...rest }) => ({
     ...{ key: '', ...rest },
+    ...(schema === null ? undefined : { schema }),
+    ...(batch === null ? undefined : { batch }),
     ...(sequence === null ? undefined : { sequence }),
     ...(identity === null ? undefined : { identity }),
     ...(distinct === null ? undefined : { distinct }),
@@ -60,7 +64,7 @@ describe('a reading as Avro', () => {
     const type = avsc.Type.forSchema(JSON.parse(JSON.stringify(READING_AVRO)));
     assert.deepEqual(JSON.parse(JSON.stringify(type.fromBuffer(toAvro(value)!))), {
       ...{ stream: 's', time: 1_700_000_000_123, tags: { device: 'd', site: 'ä' }, values: { t: 21.5 } },
-      ...{ sequence: 7, identity: null, distinct: null, payload: '{"t": 21.50}' },
+      ...{ schema: null, batch: null, sequence: 7, identity: null, distinct: null, payload: '{"t": 21.50}' },
     });
   });
 
