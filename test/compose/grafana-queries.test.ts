@@ -51,6 +51,7 @@ describe('Queries of rows', function () {
       environment: { ...makeStream('environment', { metrics: ['temperature'] }), sequence: 'seq' },
       vibration: makeStream('vibration', { metrics: ['temperature'] }),
       clicks: makeStream('clicks', { metrics: [] }),
+      'chat.understood': makeStream('chat.understood', { metrics: ['sentiment', 'urgency', 'first_response'] }),
     };
     const engine = new Engine(
       { partition: 0, streams, graceMs: 0, disorderMs: 0, skewMs: MINUTE_MS },
@@ -97,13 +98,14 @@ describe('Queries of rows', function () {
 
   const ONE: Chosen = {
     ...{ stream: 'environment', metric: 'temperature', site: 'lyon', device: 'd2', window: '10s' },
-    ...{ app: 'shop', page: '/home' },
+    ...{ app: 'shop', page: '/home', team: 'sales' },
   };
   const SEVERAL: Chosen = {
     ...{ stream: ['environment', 'vibration'], metric: 'temperature', site: ['berlin', 'lyon'] },
     ...{ device: ['d1', ODD_DEVICE, 'v1'], window: ['10s', '1m'], app: ['shop', 'nothing'], page: ['/home', '/cart'] },
+    team: ['sales', 'support'],
   };
-  const ALL: Chosen = { ...SEVERAL, site: '.*', device: '.*', window: '.*', app: '.*', page: '.*' };
+  const ALL: Chosen = { ...SEVERAL, site: '.*', device: '.*', window: '.*', app: '.*', page: '.*', team: '.*' };
   /** Of what not all rows here have: repairs, purchases, different users, and gaps within a window. */
   const MAY_BE_EMPTY = ['Repaired rows', 'Purchases', 'Users by page and action', 'Windows that lack readings'];
 
@@ -256,6 +258,16 @@ function records(): StoredRecord[] {
         tags: { app: 'shop', page, action: 'view' },
         values: {},
         identity,
+      }),
+    );
+    list.push(
+      readingRecord(list.length, {
+        timeMs,
+        stream: 'chat.understood',
+        key: `c${second % 3}`,
+        tags: { agent: 'ada', intent: 'refund', team: second % 2 === 0 ? 'sales' : 'support' },
+        values: { sentiment: -0.5, urgency: 0, first_response: 12 },
+        identity: `message ${second}`,
       }),
     );
   }
