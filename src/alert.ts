@@ -5,6 +5,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { Statistic } from './row.ts';
+import type { ScorePlan } from './stream.ts';
 
 export type AlertStatistic = Statistic | 'count';
 
@@ -63,7 +64,25 @@ export interface EachRule {
   readonly forgetMs: number;
 }
 
-export type AlertRule = ThresholdRule | SilentRule | DeadLetterRule | EachRule;
+/** A score of a series is an alarm: what the model says of the windows, not the user's own limit. */
+export interface ScoreRule extends Pick<ScorePlan, 'window' | 'statistic'> {
+  readonly kind: 'score';
+  readonly name: string;
+  readonly stream: string;
+  /** Null: every metric that is scored. */
+  readonly metric: string | null;
+  /** Of the windows that are scored. */
+  readonly sizeMs: number;
+  readonly everyMs: number;
+  /** A score at or above this is not calm; at most the threshold of an alarm. */
+  readonly clear: number;
+  /** Cleared when so many windows went by without such a score. */
+  readonly calm: number;
+  /** The tag by which the stream's readings are ordered; null: no tag names it. */
+  readonly by: string | null;
+}
+
+export type AlertRule = ThresholdRule | SilentRule | DeadLetterRule | EachRule | ScoreRule;
 
 export interface Alert {
   readonly id: string;
@@ -72,14 +91,14 @@ export interface Alert {
   readonly state: 'raised' | 'cleared';
   /** '' when of no stream in particular. */
   readonly stream: string;
-  /** What it is about: `device=d1,site=a`; '' for dead letters. */
+  /** What it is about: `device=d1,site=a`, for scores with the metric; '' for dead letters. */
   readonly series: string;
   readonly tags: Readonly<Record<string, string>>;
   /** When what it is about began: the start of the first window beyond the limit, the last reading, the first refusal. */
   readonly sinceMs: number;
   /** When it was noticed, by the clock of the log. */
   readonly atMs: number;
-  /** The statistic, seconds of silence, or the number of refusals. */
+  /** The statistic, seconds of silence, the number of refusals, or the score. */
   readonly value: number;
   readonly message: string;
 }

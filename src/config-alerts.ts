@@ -14,11 +14,14 @@ export interface AlertsConfig {
 
 type Streams = Readonly<Record<string, Stream>>;
 
-/** Of one kind of rule, the settings that belong to it; the first says which kind it is. */
+/** Settings of more than one kind: alone they are those of a threshold. */
+const SHARED = ['metric', 'clear'] as const;
+/** Of one kind of rule, the settings that belong to it. */
 const KINDS = {
-  threshold: ['metric', 'above', 'below', 'clear', 'window', 'windows', 'statistic', 'each'],
+  threshold: ['above', 'below', 'window', 'windows', 'statistic', 'each', ...SHARED],
   silent: ['silent'],
   'dead-letters': ['dead_letters', 'within'],
+  score: ['alarm', 'calm', ...SHARED],
 } as const;
 
 export function buildAlerts({ alerts }: Settings, streams: Streams, report: Report): AlertsConfig | null {
@@ -47,11 +50,11 @@ export function buildAlerts({ alerts }: Settings, streams: Streams, report: Repo
 
 function buildRule(name: string, rule: RuleSettings, at: string, streams: Streams, report: Report): AlertRule | null {
   const isWritten = (key: string) => report.isWritten(join(at, key));
-  const kinds = (Object.keys(KINDS) as (keyof typeof KINDS)[]).filter((kind) => KINDS[kind].some(isWritten));
+  const kinds = kindsOf(isWritten);
   const [kind] = kinds;
   if (kind === undefined || kinds.length > 1) {
     const message = kind ? `is two rules in one: ${kinds.join(' and ')}` : 'does not say when to alert';
-    const wayOut = 'give it metric: and above: or below:, or silent:, or dead_letters:';
+    const wayOut = 'give it metric: and above: or below:, or silent:, or dead_letters:, or alarm:';
     report.mistake(at, { message, wayOut, atKey: true, goOn: true });
     return null;
   }
@@ -74,13 +77,64 @@ function buildRule(name: string, rule: RuleSettings, at: string, streams: Stream
     return { kind, name, stream: rule.stream, count: rule.dead_letters ?? 100, withinMs: rule.within };
   }
   if (rule.each) return buildEach(name, rule, at, stream!, report);
+  if (kind === 'score') return buildScore(name, rule, at, stream!, report);
   if (kind === 'silent') return buildSilent(name, rule, at, stream!, report);
   return buildThreshold(name, rule, at, stream!, report);
 }
 
+/** More than one: it is two rules in one. */
+function kindsOf(isWritten: (key: string) => boolean): (keyof typeof KINDS)[] {
+  const kinds = Object.keys(KINDS) as (keyof typeof KINDS)[];
+  const isShared = (key: string) => (SHARED as readonly string[]).includes(key);
+  const sure = kinds.filter((kind) => KINDS[kind].some((key) => !isShared(key) && isWritten(key)));
+  if (sure.length === 0) return SHARED.some(isWritten) ? ['threshold'] : [];
+  // A shared setting that none of these has is of a threshold.
+  const isHad = SHARED.every(
+    (key) => !isWritten(key) || sure.some((kind) => (KINDS[kind] as readonly string[]).includes(key)),
+  );
+  return isHad ? sure : ['threshold', ...sure];
+}
+
+function buildScore(name: string, rule: RuleSettings, at: string, stream: Stream, report: Report): AlertRule | null {
+  const { score } = stream;
+  const involved = [`/streams/${stream.name}`];
+  const mistake = (
+    key: string,
+    message: string,
+    more: { readonly wayOut?: string; readonly nearest?: string | null },
+  ) => {
+    const place = join(at, key);
+    report.mistake(report.isWritten(place) ? place : at, { message, atKey: true, involved, ...more });
+    return null;
+  };
+  if (!rule.alarm)
+    return mistake('alarm', 'says no to its own rule', { wayOut: 'give it alarm: true, or leave the rule out' });
+  if (score === null) {
+    const wayOut = 'give the stream score: true';
+    return mistake('alarm', `the stream ${stream.name} is not scored`, { wayOut });
+  }
+  if (rule.metric !== null && !score.metrics.includes(rule.metric)) {
+    const nearest = nearestName(rule.metric, score.metrics);
+    return mistake('metric', `the stream ${stream.name} has no scores of ${show(rule.metric)}`, { nearest });
+  }
+  const clear = rule.clear ?? score.threshold;
+  if (clear > score.threshold) {
+    const message = `${clear} is above ${score.threshold}, from where on scores are alarms, so the alert would be cleared while it is raised`;
+    return mistake('clear', message, {});
+  }
+  const { window, statistic } = score;
+  const { sizeMs, everyMs } = stream.windows.find(({ label }) => label === window)!;
+  const by = tagsOf(stream).includes(stream.key) ? stream.key : null;
+  const { metric, calm } = rule;
+  return { kind: 'score', name, stream: stream.name, metric, window, statistic, sizeMs, everyMs, clear, calm, by };
+}
+
+function tagsOf(stream: Stream): readonly string[] {
+  return [...stream.topic.captures, ...stream.tags, ...(stream.enrich?.tags ?? [])];
+}
+
 function buildSilent(name: string, rule: RuleSettings, at: string, stream: Stream, report: Report): AlertRule | null {
-  const tags = [...stream.topic.captures, ...stream.tags, ...(stream.enrich?.tags ?? [])];
-  if (!tags.includes(stream.key)) {
+  if (!tagsOf(stream).includes(stream.key)) {
     const message = `the key of the stream ${stream.name}, ${show(stream.key)}, is a payload field; rows name devices by tags only`;
     report.mistake(join(at, 'silent'), {
       message,

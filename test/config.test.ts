@@ -77,11 +77,14 @@ const BROKEN: Record<string, { text: string; lines: string[] }> = {
     two: { stream: s, metric: x, above: 1, below: 0 }
     reversed: { stream: s, metric: x, above: 1, clear: 2 }
     single: { stream: s, metric: x, above: 1, each: true, window: 10s }
+    unscored: { stream: s, alarm: true }
+    mixed: { stream: s, alarm: true, windows: 3 }
+    mute: { stream: s, metric: x, alarm: false }
   webhook: { url: "ftp://x" }
   mqtt: { topic: "a/#" }`),
     lines: [
-      '3:5: alerts.rules.none: does not say when to alert; give it metric: and above: or below:, or silent:, or dead_letters:',
-      '4:5: alerts.rules.both: is two rules in one: threshold and silent; give it metric: and above: or below:, or silent:, or dead_letters:',
+      '3:5: alerts.rules.none: does not say when to alert; give it metric: and above: or below:, or silent:, or dead_letters:, or alarm:',
+      '4:5: alerts.rules.both: is two rules in one: threshold and silent; give it metric: and above: or below:, or silent:, or dead_letters:, or alarm:',
       '5:21: alerts.rules.lost.stream: there is no stream "z"; expected one of s; did you mean "s"?',
       '6:5: alerts.rules.homeless: needs a stream; expected one of s',
       '7:35: alerts.rules.unknown.metric: the stream s has no metric "y"; expected one of x; did you mean "x"?',
@@ -90,8 +93,25 @@ const BROKEN: Record<string, { text: string; lines: string[] }> = {
       '10:41: alerts.rules.two.above: has above: and below:, which are two rules',
       '11:56: alerts.rules.reversed.clear: 2 is above 1, so the alert would be cleared while it is raised',
       '12:59: alerts.rules.single.window: is of windows, and each: true judges single readings',
-      '13:19: alerts.webhook.url: "ftp://x" is not an http address',
-      '14:18: alerts.mqtt.topic: "a/#" is not a topic to publish on',
+      '13:28: alerts.rules.unscored.alarm: the stream s is not scored; give the stream score: true',
+      '14:5: alerts.rules.mixed: is two rules in one: threshold and score; give it metric: and above: or below:, or silent:, or dead_letters:, or alarm:',
+      '15:35: alerts.rules.mute.alarm: says no to its own rule; give it alarm: true, or leave the rule out',
+      '16:19: alerts.webhook.url: "ftp://x" is not an http address',
+      '17:18: alerts.mqtt.topic: "a/#" is not a topic to publish on',
+    ],
+  },
+  'alert rules for scores that cannot work': {
+    text: `alerts:
+  rules:
+    metric: { stream: s, metric: y, alarm: true }
+    clear: { stream: s, alarm: true, clear: 1.5 }
+    calm: { stream: s, alarm: true, calm: 0 }
+streams: { s: { topic: "t/{device}", time: ts, metrics: [x, y], score: { metrics: [x] } } }
+`,
+    lines: [
+      '3:26: alerts.rules.metric.metric: the stream s has no scores of "y"; did you mean "x"?',
+      '4:38: alerts.rules.clear.clear: 1.5 is above 1.02, from where on scores are alarms, so the alert would be cleared while it is raised',
+      '5:43: alerts.rules.calm.calm: 0 is too small; expected a whole number from 1 to 1000',
     ],
   },
   'commands that no device could get': {

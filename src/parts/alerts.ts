@@ -1,18 +1,20 @@
 /**
- * The rules of `alerts:` beside the rollup (rollup/alert-engine.ts), in its thread: fed with final rows, with the clock of
- * the log, and with dead letters; what they find goes to the log of alerts, from where it is delivered (alert-delivery.ts).
+ * The rules of `alerts:` beside the rollup (rollup/alert-engine.ts), in its thread: fed with final rows and their scores, with the
+ * clock of the log, and with dead letters; what they find goes to the log of alerts, from where it is delivered (alert-delivery.ts).
  *
  * - Rows are judged when they are durable and before their position is committed, and the commit waits until the alerts
  *   are durable: a crash repeats both, with the same ids. The clock moves after the commit.
+ * - Scores are judged before they are written, and their writing waits until the alerts are durable: what is not written is scored
+ *   again (score/scoring.ts). Exact rows do not wait for that.
  * - At a start, and whenever partitions change hands, the rules begin anew: what is active is read from the log of alerts,
  *   which devices were there from the rows of the store, as far back as a device may be silent.
  * - Dead letters: without Kafka as they come by in the spool; with it from their topic, whose one partition belongs to one
  *   process at a time, so that the refusals of all gateways count together.
  */
-import type { Alert, SilentRule } from '../alert.ts';
+import type { Alert, ScoreRule, SilentRule } from '../alert.ts';
 import { systemClock } from '../clock.ts';
 import type { Config } from '../config.ts';
-import { done, messageOf, type Outcome } from '../errors.ts';
+import { done, fail, messageOf, type Outcome } from '../errors.ts';
 import { partitionOf } from '../journal/kafka-partition.ts';
 import { kafkaReader } from '../journal/kafka-reader.ts';
 import { kafkaTopics } from '../journal/kafka-topics.ts';
@@ -21,6 +23,7 @@ import { decodeReading, decodeRefusal } from '../reading.ts';
 import { backoff, pause } from '../retry.ts';
 import { AlertEngine } from '../rollup/alert-engine.ts';
 import type { Row } from '../row.ts';
+import type { Score } from '../scored.ts';
 import type { Store } from '../store/store.ts';
 import type { Telemetry } from '../telemetry.ts';
 import { type AlertWriter, openAlertReader, readAlerts } from './alert-log.ts';
@@ -32,6 +35,8 @@ export interface AlertNeeds {
   readonly telemetry: Telemetry;
   /** Every window that ends at or before it was given to `closed` and committed; null while unknown. */
   frontierMs(): number | null;
+  /** Whether all rows that were closed are scored, as far as they will be. */
+  isScored(): boolean;
 }
 
 const CLOCK_EVERY_MS = 1_000;
@@ -105,6 +110,14 @@ export class Alerts {
     return this.#send();
   }
 
+  /** Ok: all that these scores raise or clear is durable. The same scores may come again. */
+  async scored(scores: readonly Score[]): Promise<Outcome> {
+    await this.#restoring;
+    if (this.#stopped.signal.aborted) return fail('STOPPED', 'stopped before alarms were told');
+    this.#unsent.push(...this.#engine.scored(scores));
+    return this.#send();
+  }
+
   /** A record of the log, whatever it is. */
   refused({ kind, receivedMs, stream, value }: StoredRecord): void {
     if (kind !== 'refusal' || this.#unsent.length >= MAX_UNSENT) return;
@@ -153,7 +166,11 @@ export class Alerts {
       await this.#restoring;
       if (this.#unsent.length < MAX_UNSENT) {
         const frontierMs = this.#needs.frontierMs();
-        if (frontierMs !== null) this.#unsent.push(...this.#engine.clock(frontierMs));
+        if (frontierMs !== null) {
+          this.#unsent.push(...this.#engine.clock(frontierMs));
+          // Asked for after the frontier: rows are handed over to be scored before it moves.
+          if (this.#needs.isScored()) this.#unsent.push(...this.#engine.scoredTo(frontierMs));
+        }
         this.#unsent.push(...this.#engine.quiet(systemClock.nowMs()));
       }
       await this.#send();
@@ -204,7 +221,9 @@ export class Alerts {
         const read = await readAlerts(this.#reader, null);
         if (!read.ok) throw new Error(read.failure.message);
         const frontierMs = Math.min(...this.#owned.values());
-        engine.restore([...read.value.alerts, ...this.#unsent], frontierMs);
+        engine.restore([...read.value.alerts, ...this.#unsent], frontierMs, (rule, tags) =>
+          this.#scoresHere(rule, tags),
+        );
         if (Number.isFinite(frontierMs)) await this.#recall(engine, frontierMs);
         this.#engine = engine;
         this.#overflowed = 0;
@@ -231,12 +250,18 @@ export class Alerts {
       const fromMs = Math.max(0, frontierMs - rule.silentMs - window!.sizeMs);
       const query = { stream: rule.stream, window: window!.label, fromMs, toMs: systemClock.nowMs() + DAY_MS };
       for await (const row of store.read({ ...query, limit: MAX_RESTORED_ROWS })) {
-        if (this.#isOurs(rule, row)) engine.seen(row);
+        if (this.#isOurs(rule, row.tags)) engine.seen(row);
       }
     }
   }
 
-  #isOurs({ by }: SilentRule, { tags }: Row): boolean {
+  /** The second of two stages has partitions of its own, which are not known here. */
+  #scoresHere({ by }: ScoreRule, tags: Alert['tags']): boolean {
+    const { kafka, rollup } = this.#needs.config;
+    return kafka === null || (rollup.stages === 1 && by !== null && this.#isOurs({ by }, tags));
+  }
+
+  #isOurs({ by }: Pick<SilentRule, 'by'>, tags: Alert['tags']): boolean {
     const { kafka } = this.#needs.config;
     return kafka === null || this.#owned.has(partitionOf(tags[by] ?? '', kafka.partitions));
   }

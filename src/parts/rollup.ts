@@ -134,19 +134,22 @@ export async function startRollupPart(data: ThreadData, telemetry: Telemetry): P
     }
     side = await insist('rollup', 'opening the late log', () => openSideLog(config, telemetry));
     if (!side) return;
+    if (config.alerts) {
+      alertLog = await insist('rollup', 'opening the log of alerts', () => openAlertWriter(config, telemetry));
+      if (!alertLog) return;
+      const isScored = () => scoring?.isSettled ?? false;
+      alerts = new Alerts({ config, store: ready, writer: alertLog, telemetry, frontierMs, isScored });
+      await alerts.start();
+    }
+    const watching = alerts;
+    const tellsScores = config.alerts?.rules.some(({ kind }) => kind === 'score');
     scoring = new Scoring({
       streams: config.streams,
       maxSeries: config.score.maxSeries,
       store: ready,
+      ...(watching && tellsScores ? { alert: (scores) => watching.scored(scores) } : undefined),
       telemetry,
     });
-    if (config.alerts) {
-      alertLog = await insist('rollup', 'opening the log of alerts', () => openAlertWriter(config, telemetry));
-      if (!alertLog) return;
-      alerts = new Alerts({ config, store: ready, writer: alertLog, telemetry, frontierMs });
-      await alerts.start();
-    }
-    const watching = alerts;
     const { appendLate, deadLetter, panes } = side;
     const stages = panes
       ? ([
@@ -224,9 +227,9 @@ export async function startRollupPart(data: ThreadData, telemetry: Telemetry): P
       await starting;
       await repair?.stop();
       await Promise.all(rollups.map((rollup) => rollup.stop()));
-      await alerts?.stop();
+      // Together: what is being scored may wait for its alerts, which end that wait when they stop.
+      await Promise.all([alerts?.stop(), scoring?.stop()]);
       await alertLog?.close();
-      await scoring?.stop();
       await side?.close();
       await store?.close();
       await reader?.close();

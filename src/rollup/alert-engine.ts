@@ -1,6 +1,6 @@
 /**
- * The rules of `alerts:` on closed windows, on the clock of the log, and on dead letters. Pure: rows, times and refusals
- * in, alerts out. Fed by parts/alerts.ts, which makes the alerts durable before the rows' position is committed.
+ * The rules of `alerts:` on closed windows, their scores, the clock of the log, and dead letters. Pure: rows, scores, times and
+ * refusals in, alerts out. Fed by parts/alerts.ts, which makes the alerts durable before the rows' position is committed.
  *
  * - Threshold: by the final rows of one window size. Raised after `windows` rows of a series in a row beyond the limit,
  *   cleared by the first row at or within `clear`; what lies between changes nothing.
@@ -10,6 +10,9 @@
  * - Each: judges every reading of a stream as it comes by in the log, by its key. Raised by a reading beyond the limit, cleared by the
  *   next one at or within `clear`, or after `forgetMs`. Readings that come by again after a restart are not judged again: those
  *   received up to the last alert of their key are passed over.
+ * - Score: raised by a score that is an alarm, cleared when `calm` windows' time went by since the last score at or above `clear`,
+ *   by a later score of the series, or by the clock when none comes. Scores that are made again after a crash are not judged again:
+ *   those of windows that end at or before the last alert of their series are passed over.
  * - Dead letters: raised when `count` of them were received within `withinMs`, cleared when fewer than half were.
  *
  * What is active comes back after a restart by `restore`, and who was seen by `seen`, both from what is durable. What a
@@ -22,12 +25,14 @@ import {
   type DeadLetterRule,
   type EachRule,
   makeAlert,
+  type ScoreRule,
   type SilentRule,
   subjectOf,
   type ThresholdRule,
 } from '../alert.ts';
 import { type Reading, seriesName } from '../reading.ts';
 import type { Row } from '../row.ts';
+import type { Score } from '../scored.ts';
 import { formatDuration } from '../units.ts';
 
 export const MAX_SUBJECTS = 100_000;
@@ -51,14 +56,17 @@ export class AlertEngine {
   readonly #silent: readonly SilentRule[];
   readonly #deadLetters: readonly DeadLetterRule[];
   readonly #each: readonly EachRule[];
+  readonly #scores: readonly ScoreRule[];
   readonly #known: ReadonlySet<string>;
   readonly #active = new Map<string, Alert>();
   readonly #runs = new Map<ThresholdRule, Map<string, Run>>();
   readonly #seen = new Map<SilentRule, Map<string, Seen>>();
   /** Received stamps, the newest `count` of them. */
   readonly #refusals = new Map<DeadLetterRule, number[]>();
-  /** Of rules that judge each reading: the received stamp of the last alert, by subject. */
+  /** Of rules that judge readings or scores: the time of the last alert, by subject. */
   readonly #judgedTo = new Map<string, number>();
+  /** Of active alerts of scores: the end of the last window that was not calm, by subject. */
+  readonly #unusualTo = new Map<string, number>();
   #clockMs = Number.NEGATIVE_INFINITY;
   /** Series, devices and alerts that there was no room for. */
   overflowed = 0;
@@ -70,6 +78,7 @@ export class AlertEngine {
     this.#silent = of('silent');
     this.#deadLetters = of('dead-letters');
     this.#each = of('each');
+    this.#scores = of('score');
     this.#known = new Set(rules.map(({ name }) => name));
     for (const rule of this.#thresholds) this.#runs.set(rule, new Map());
     for (const rule of this.#silent) this.#seen.set(rule, new Map());
@@ -80,14 +89,27 @@ export class AlertEngine {
     return [...this.#active.values()];
   }
 
-  /** Alerts as they were made durable, oldest first; those of rules that are gone are left out. And how far the clock was. */
-  restore(alerts: Iterable<Alert>, frontierMs: number): void {
+  /**
+   * Alerts as they were made durable, oldest first; those of rules that are gone are left out. And how far the clock was. Only an
+   * alert of a score that `isOurs` is cleared by the clock alone: of another process's series no scores come by here.
+   */
+  restore(
+    alerts: Iterable<Alert>,
+    frontierMs: number,
+    isOurs: (rule: ScoreRule, tags: Alert['tags']) => boolean = () => true,
+  ): void {
     if (Number.isFinite(frontierMs)) this.#clockMs = frontierMs;
     for (const alert of alerts) {
       const subject = subjectOf(alert);
       this.#active.delete(subject);
-      if (alert.kind === 'each') this.#judged(subject, alert.atMs);
+      if (alert.kind === 'each' || alert.kind === 'score') this.#judged(subject, alert.atMs);
       if (alert.state === 'raised' && this.#known.has(alert.rule)) this.#active.set(subject, alert);
+    }
+    // What was unusual between an alert and the restart is not known here: calm windows are counted anew.
+    for (const rule of this.#scores) {
+      for (const [subject, { rule: name, tags, atMs }] of this.#active) {
+        if (name === rule.name && isOurs(rule, tags)) this.#unusualTo.set(subject, Math.max(atMs, this.#clockMs));
+      }
     }
   }
 
@@ -137,6 +159,31 @@ export class AlertEngine {
           { stream: rule.stream, series, tags, sinceMs: lastMs, atMs: frontierMs, value, message },
           alerts,
         );
+      }
+    }
+    return alerts;
+  }
+
+  /** Scores of each series in the order of its windows, some of them again after a crash. */
+  scored(scores: readonly Score[]): Alert[] {
+    const alerts: Alert[] = [];
+    for (const score of scores) {
+      for (const rule of this.#scores) {
+        if (rule.stream !== score.stream || (rule.metric !== null && rule.metric !== score.metric)) continue;
+        this.#judgeScore(rule, score, alerts);
+      }
+    }
+    return alerts;
+  }
+
+  /** Every window that ends at or before it has been scored, as far as it ever will be. */
+  scoredTo(frontierMs: number): Alert[] {
+    const alerts: Alert[] = [];
+    for (const rule of this.#scores) {
+      for (const [subject, active] of [...this.#active]) {
+        const unusualToMs = active.rule === rule.name ? this.#unusualTo.get(subject) : undefined;
+        if (unusualToMs === undefined || frontierMs - unusualToMs < rule.calm * rule.everyMs) continue;
+        this.#calm(rule, active, frontierMs, active.value, alerts);
       }
     }
     return alerts;
@@ -249,6 +296,39 @@ export class AlertEngine {
     this.#raise(rule, { stream, series, tags, sinceMs: run.sinceMs, atMs, value, message }, alerts);
   }
 
+  #judgeScore(rule: ScoreRule, scored: Score, alerts: Alert[]): void {
+    const { stream, metric, startMs, value, expected, score, alarm } = scored;
+    const tags = metric === '' ? scored.tags : { ...scored.tags, metric };
+    const series = seriesName(tags);
+    const subject = subjectOf({ rule: rule.name, series });
+    const endMs = startMs + rule.sizeMs;
+    if (endMs <= (this.#judgedTo.get(subject) ?? Number.NEGATIVE_INFINITY)) return;
+    const active = this.#active.get(subject);
+    if (active) {
+      const unusualToMs = this.#unusualTo.get(subject) ?? endMs - rule.everyMs;
+      const isCalm = score === null || score < rule.clear;
+      this.#unusualTo.set(subject, isCalm ? unusualToMs : Math.max(unusualToMs, endMs));
+      if (isCalm && endMs - unusualToMs >= rule.calm * rule.everyMs) {
+        this.#calm(rule, active, endMs, score ?? active.value, alerts);
+      }
+      return;
+    }
+    if (!alarm || score === null) return;
+    const forecast = expected === null ? '' : `, ${short(expected)} was forecast`;
+    const message = `${describe({ ...rule, metric }, value)} of ${seriesName(scored.tags)} is unusual: score ${short(score)}${forecast}`;
+    const about = { stream, series, tags, sinceMs: startMs, atMs: endMs, value: score, message };
+    if (!this.#raise(rule, about, alerts)) return;
+    this.#judged(subject, endMs);
+    this.#unusualTo.set(subject, endMs);
+  }
+
+  #calm(rule: ScoreRule, active: Alert, atMs: number, value: number, alerts: Alert[]): void {
+    const subject = subjectOf(active);
+    this.#judged(subject, atMs);
+    this.#unusualTo.delete(subject);
+    this.#clear(active, atMs, value, `${active.series}: nothing unusual for ${rule.calm} windows`, alerts);
+  }
+
   #saw(rule: SilentRule, row: Row): void {
     const series = deviceOf(rule, row);
     const devices = this.#seen.get(rule)!;
@@ -258,10 +338,10 @@ export class AlertEngine {
     else devices.set(series, { lastMs: row.endMs, tags: { [rule.by]: row.tags[rule.by] ?? '' } });
   }
 
-  /** The oldest make room: their readings are the least likely to come by again. */
-  #judged(subject: string, receivedMs: number): void {
+  /** The oldest make room: their readings and scores are the least likely to come by again. */
+  #judged(subject: string, atMs: number): void {
     this.#judgedTo.delete(subject);
-    this.#judgedTo.set(subject, receivedMs);
+    this.#judgedTo.set(subject, atMs);
     if (this.#judgedTo.size > MAX_SUBJECTS) this.#judgedTo.delete(this.#judgedTo.keys().next().value!);
   }
 
@@ -269,15 +349,17 @@ export class AlertEngine {
     return this.#active.get(subjectOf({ rule: rule.name, series }));
   }
 
-  #raise(rule: AlertRule, about: Omit<Alert, 'id' | 'rule' | 'kind' | 'state'>, alerts: Alert[]): void {
-    if (this.#activeOf(rule, about.series)) return;
+  /** False: it is active, or there is no room for it. */
+  #raise(rule: AlertRule, about: Omit<Alert, 'id' | 'rule' | 'kind' | 'state'>, alerts: Alert[]): boolean {
+    if (this.#activeOf(rule, about.series)) return false;
     if (this.#active.size >= MAX_ACTIVE) {
       this.overflowed++;
-      return;
+      return false;
     }
     const alert = makeAlert({ rule: rule.name, kind: rule.kind, state: 'raised', ...about });
     this.#active.set(subjectOf(alert), alert);
     alerts.push(alert);
+    return true;
   }
 
   #clear(active: Alert, atMs: number, value: number, message: string, alerts: Alert[]): void {
@@ -291,6 +373,11 @@ function deviceOf({ by }: SilentRule, { tags }: Row): string {
   return seriesName({ [by]: tags[by] ?? '' });
 }
 
-function describe({ metric, statistic, window }: ThresholdRule, value: number): string {
-  return `${metric || 'count'} (${statistic} over ${window}) ${value}`;
+function describe(of: Pick<ThresholdRule, 'metric' | 'statistic' | 'window'>, value: number): string {
+  return `${of.metric || 'count'} (${of.metric ? of.statistic : 'count'} over ${of.window}) ${value}`;
+}
+
+/** A model's number, to be read. */
+function short(value: number): string {
+  return String(Number(value.toPrecision(4)));
 }

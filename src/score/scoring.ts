@@ -11,11 +11,14 @@
  * the latest with the next row of its series, and to the same bits; only where a repair has changed rows meanwhile may
  * the scores after them differ from what they were.
  *
+ * Alarms are handed to `alert` before their scores are written: with the store as the only memory, what is not written is scored
+ * again, so a crash between the two tells an alert again, and never loses it.
+ *
  * Bounded: `maxSeries` series in memory, the longest unused makes room; MAX_WAITING rows wait, beyond that the series of a
  * row is made anew later instead. A store that fails is not tried again at once: the series is made anew with its next row.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { messageOf, type Outcome } from '../errors.ts';
+import { done, messageOf, type Outcome } from '../errors.ts';
 import { seriesName } from '../reading.ts';
 import type { Row, RowQuery } from '../row.ts';
 import type { Forecast, ForecastQuery, Score } from '../scored.ts';
@@ -42,6 +45,8 @@ export interface ScoringOptions {
   readonly streams: Readonly<Record<string, Stream>>;
   readonly maxSeries: number;
   readonly store: ScoringStore;
+  /** Resolves with ok when what these scores raise or clear is durable. */
+  readonly alert?: ((scores: readonly Score[]) => Promise<Outcome>) | undefined;
   readonly telemetry: Telemetry;
 }
 
@@ -118,6 +123,11 @@ export class Scoring {
       }
     }
     return forecasts;
+  }
+
+  /** All that was handed over is scored and stored, or could not be. */
+  get isSettled(): boolean {
+    return this.#working === null && this.#due.size === 0;
   }
 
   /** Resolves when all that was handed over is scored and stored, or could not be. */
@@ -240,11 +250,14 @@ export class Scoring {
 
   async #write(scores: readonly Score[], from: ReadonlySet<Series>): Promise<void> {
     if (scores.length === 0) return;
-    const { store, telemetry } = this.#options;
-    const written = await store.writeScores(scores);
+    const { store, telemetry, alert } = this.#options;
+    const told = (await alert?.(scores)) ?? done;
+    const written = told.ok ? await store.writeScores(scores) : told;
     if (!written.ok) {
       for (const series of from) series.memory = null;
       const { code, message } = written.failure;
+      // The next start comes back to them.
+      if (code === 'STOPPED') return;
       telemetry.limited('warn', 'score-write', { code, reason: message }, 'scores were not written');
       return;
     }

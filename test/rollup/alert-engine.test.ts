@@ -1,9 +1,18 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import type { Alert, AlertRule, DeadLetterRule, EachRule, SilentRule, ThresholdRule } from '../../src/alert.ts';
+import type {
+  Alert,
+  AlertRule,
+  DeadLetterRule,
+  EachRule,
+  ScoreRule,
+  SilentRule,
+  ThresholdRule,
+} from '../../src/alert.ts';
 import { decodeAlert, encodeAlert } from '../../src/alert.ts';
 import { AlertEngine, MAX_ACTIVE, MAX_STEP_MS } from '../../src/rollup/alert-engine.ts';
 import type { Row } from '../../src/row.ts';
+import type { Score } from '../../src/scored.ts';
 
 const HOT: ThresholdRule = {
   kind: 'threshold',
@@ -31,6 +40,19 @@ const ANGRY: EachRule = {
   forgetMs: 60_000,
 };
 const SIZE_MS = 10_000;
+const ODD: ScoreRule = {
+  kind: 'score',
+  name: 'odd',
+  stream: 's',
+  metric: null,
+  window: '10s',
+  statistic: 'mean',
+  sizeMs: SIZE_MS,
+  everyMs: SIZE_MS,
+  clear: 1.02,
+  calm: 3,
+  by: 'device',
+};
 
 function row(index: number, mean: number, device = 'd1', more: Partial<Row> = {}): Row {
   const startMs = index * SIZE_MS;
@@ -120,6 +142,130 @@ describe('the alert rules', () => {
       const engine = new AlertEngine([ANGRY]);
       assert.deepEqual(engine.read({ ...reading('c', 1, 0), stream: 'x' }, 1), []);
       assert.deepEqual(engine.read({ ...reading('c', 1, 0), values: {} }, 1), []);
+    });
+  });
+
+  describe('on scores', () => {
+    const scored = (index: number, score: number | null, more: Partial<Score> = {}): Score => ({
+      stream: 's',
+      metric: 'temperature',
+      window: '10s',
+      startMs: index * SIZE_MS,
+      tags: { device: 'd1' },
+      value: 45.25,
+      expected: 20.123456,
+      low: 19,
+      high: 21,
+      distance: 1,
+      score,
+      alarm: score !== null && score >= 1.3,
+      ...more,
+    });
+    const STORY = [0.5, 1.3, 1.1, 0.9, null, 0.9, 0.9, 1.1, 1.4, 0.2, 0.2, 0.2].map((score, i) => scored(i, score));
+    const SERIES = 'device=d1,metric=temperature';
+    const TOLD = [
+      `odd raised ${SERIES} 20000`,
+      `odd cleared ${SERIES} 60000`,
+      `odd raised ${SERIES} 90000`,
+      `odd cleared ${SERIES} 120000`,
+    ];
+
+    it('raise at an alarm, and clear so many windows after the last unusual score', () => {
+      const alerts = new AlertEngine([ODD]).scored(STORY);
+      assert.deepEqual(short(alerts), TOLD);
+      const [raised, cleared] = alerts as [Alert, Alert];
+      assert.equal(
+        raised.message,
+        'temperature (mean over 10s) 45.25 of device=d1 is unusual: score 1.3, 20.12 was forecast',
+      );
+      assert.deepEqual(raised.tags, { device: 'd1', metric: 'temperature' });
+      assert.deepEqual([raised.kind, raised.sinceMs, raised.value], ['score', 10_000, 1.3]);
+      assert.equal(cleared.message, `${SERIES}: nothing unusual for 3 windows`);
+      assert.equal(cleared.sinceMs, 10_000);
+    });
+
+    it('are not cleared while scores lie between the lower limit and the threshold', () => {
+      const engine = new AlertEngine([{ ...ODD, clear: 0.8 }]);
+      const scores = [1.3, ...Array.from({ length: 20 }, () => 0.9)].map((score, i) => scored(i, score));
+      assert.equal(engine.scored(scores).length, 1);
+      assert.deepEqual(engine.scoredTo(21 * SIZE_MS), []);
+      assert.equal(engine.scored([21, 22, 23].map((i) => scored(i, 0.7))).length, 1);
+    });
+
+    it('clear by the clock when no score comes any more, once', () => {
+      const engine = new AlertEngine([ODD]);
+      engine.scored([scored(1, 1.3)]);
+      assert.deepEqual(engine.scoredTo(49_999), []);
+      assert.deepEqual(short(engine.scoredTo(50_000)), [`odd cleared ${SERIES} 50000`]);
+      assert.deepEqual(engine.scoredTo(90_000), []);
+    });
+
+    it('tell nothing again when windows are scored again after a crash, wherever it was', () => {
+      for (let told = 0; told <= STORY.length; told++) {
+        const before = new AlertEngine([ODD]).scored(STORY.slice(0, told));
+        const after = new AlertEngine([ODD]);
+        after.restore(before, Number.NEGATIVE_INFINITY);
+        assert.deepEqual(short([...before, ...after.scored(STORY)]), TOLD, `crash after ${told}`);
+        // The twin: without what was told, scores that come again are told again.
+        const forgetful = [...before, ...new AlertEngine([ODD]).scored(STORY)];
+        if (before.length > 0) assert.notDeepEqual(short(forgetful), TOLD);
+      }
+    });
+
+    it('count calm windows anew after a restart, because what was unusual before it is not known', () => {
+      const engine = new AlertEngine([ODD]);
+      engine.restore(new AlertEngine([ODD]).scored([scored(1, 1.3)]), 200_000);
+      assert.deepEqual(engine.scored([scored(19, 0.1), scored(20, 0.1)]), []);
+      assert.deepEqual(engine.scoredTo(229_999), []);
+      assert.deepEqual(short(engine.scoredTo(230_000)), [`odd cleared ${SERIES} 230000`]);
+    });
+
+    it("leave alerts of other processes' series to them, until scores of them come by here", () => {
+      const engine = new AlertEngine([ODD]);
+      const asked: unknown[] = [];
+      engine.restore(new AlertEngine([ODD]).scored([scored(1, 1.3)]), 200_000, (rule, tags) => {
+        asked.push(rule.by, tags.device);
+        return false;
+      });
+      assert.deepEqual(asked, ['device', 'd1']);
+      assert.deepEqual(engine.scoredTo(900_000), []);
+      const alerts = [90, 91, 92].flatMap((i) => engine.scored([scored(i, 0.1)]));
+      assert.deepEqual(short(alerts), [`odd cleared ${SERIES} 930000`]);
+    });
+
+    it('look at each series alone, at the metric named, and at no other stream', () => {
+      const engine = new AlertEngine([
+        { ...ODD, metric: 'humidity' },
+        { ...ODD, name: 'any' },
+      ]);
+      const alerts = engine.scored([
+        scored(1, 2),
+        scored(1, 2, { metric: 'humidity' }),
+        scored(1, 2, { tags: { device: 'd2' } }),
+        scored(1, 2, { stream: 'other' }),
+        scored(1, null, { tags: { device: 'd3' } }),
+      ]);
+      assert.deepEqual(
+        alerts.map(({ rule, series }) => `${rule} ${series}`),
+        [
+          'any device=d1,metric=temperature',
+          'odd device=d1,metric=humidity',
+          'any device=d1,metric=humidity',
+          'any device=d2,metric=temperature',
+        ],
+      );
+      const [count] = new AlertEngine([ODD]).scored([scored(1, 2, { metric: '', value: 7, expected: null })]);
+      assert.equal(count!.series, 'device=d1');
+      assert.equal(count!.message, 'count (count over 10s) 7 of device=d1 is unusual: score 2');
+    });
+
+    it('count what there was no room for, and tell it once there is', () => {
+      const engine = new AlertEngine([ODD]);
+      const full = Array.from({ length: MAX_ACTIVE + 1 }, (_, i) => scored(1, 2, { tags: { device: `d${i}` } }));
+      assert.equal(engine.scored(full).length, MAX_ACTIVE);
+      assert.equal(engine.overflowed, 1);
+      engine.scored([scored(4, 0.1, { tags: { device: 'd0' } })]);
+      assert.equal(engine.scored([full.at(-1)!]).length, 1);
     });
   });
 

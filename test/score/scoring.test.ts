@@ -63,9 +63,11 @@ describe('Scoring closed windows', () => {
     store = new MemoryStore();
   });
 
-  function start(options: { maxSeries?: number; stream?: Stream } = {}): Scoring {
-    const { maxSeries = 100, stream = scored() } = options;
-    return new Scoring({ streams: { s: stream }, maxSeries, store, telemetry: silentTelemetry() });
+  function start(
+    options: { maxSeries?: number; stream?: Stream; alert?: (scores: readonly Score[]) => Promise<Outcome> } = {},
+  ): Scoring {
+    const { maxSeries = 100, stream = scored(), alert } = options;
+    return new Scoring({ streams: { s: stream }, maxSeries, store, alert, telemetry: silentTelemetry() });
   }
 
   /** Rows become durable and are handed over, one flush after the other. */
@@ -133,6 +135,45 @@ describe('Scoring closed windows', () => {
     await feed(scoring, series(200, 250));
     assert.ok(store.scores.size < 200);
     store.writesFail = false;
+    await feed(scoring, series(250, 300));
+    assert.deepEqual(store.scores, whole);
+  });
+
+  it('hands scores to the alerts before they are written, and again after a crash between the two', async () => {
+    await feed(start(), series(0, 500));
+    const whole = new Map(store.scores);
+    store = new MemoryStore();
+    const alarms: number[] = [];
+    const alert = async (scores: readonly Score[]) => {
+      for (const score of scores) {
+        assert.ok(!store.scores.has(placeOf(score)), 'told before it is stored');
+        if (score.alarm && score.startMs >= T0 + 300 * STEP_MS) alarms.push((score.startMs - T0) / STEP_MS);
+      }
+      return done;
+    };
+    await feed(start({ alert }), series(0, 450));
+    store.writesFail = true;
+    await feed(start({ alert }), series(450, 451));
+    assert.deepEqual(alarms, [450]);
+    store.writesFail = false;
+    await feed(start({ alert }), series(451, 500));
+    assert.deepEqual(alarms, [450, 450]);
+    assert.deepEqual(store.scores, whole);
+  });
+
+  it('writes no score whose alert is not durable, and comes back to it', async () => {
+    await feed(start(), series(0, 300));
+    const whole = new Map(store.scores);
+    store = new MemoryStore();
+    let told: Outcome = done;
+    const scoring = start({ alert: async () => told });
+    await feed(scoring, series(0, 200));
+    const { size } = store.scores;
+    told = fail('SPOOL_FULL', 'no room', { retryable: true });
+    await feed(scoring, series(200, 250));
+    assert.equal(store.scores.size, size);
+    assert.ok(scoring.isSettled);
+    told = done;
     await feed(scoring, series(250, 300));
     assert.deepEqual(store.scores, whole);
   });
