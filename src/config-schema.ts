@@ -290,6 +290,17 @@ const score = section('Anomaly scores of closed windows, for streams with `score
     min: 1,
     max: 1_000_000,
   }),
+  model_batch: integer('Windows that a model from `score.model` is given at once.', 256, { min: 1, max: 10_000 }),
+  model_queue: integer('Windows that wait for such a model; beyond that the oldest are passed over.', 10_000, {
+    min: 1,
+    max: 1_000_000,
+  }),
+  model_timeout: duration(
+    'A batch that takes longer, the loading of the model included, is given up.',
+    '10s',
+    '10ms',
+    '10m',
+  ),
 });
 
 const stream = section('A named kind of reading.', {
@@ -388,6 +399,17 @@ const stream = section('A named kind of reading.', {
           },
         ),
         ahead: integer('How many windows are forecast.', 6, { min: 1, max: MAX_AHEAD }),
+        model: optionalSection(
+          'A model of your own, whose scores are kept beside these; needs the package onnxruntime-web.',
+          {
+            file: entry('ONNX file: float32[count, windows] in, float32[count] out.', FILE),
+            windows: integer('How many of the newest windows it is given, oldest first.', 16, { min: 1, max: 1_000 }),
+            name: optionalText('Stands in its scores as `_model`; default: the name of the file.', {
+              expected: 'a name of up to 64 letters, digits, dots, dashes and underscores',
+              pattern: '^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$',
+            }),
+          },
+        ),
       },
     ),
   ),

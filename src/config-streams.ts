@@ -3,11 +3,13 @@
  * Names in `tags` are payload fields; a name in `key` or `identity` is a tag where there is one of that name, otherwise
  * a payload field.
  */
+import { basename } from 'node:path';
 import { join } from './config-document.ts';
 import { nearestName, type Report, show } from './config-report.ts';
 import type { StreamSettings } from './config-schema.ts';
 import { checkDerived, checkDistinct, readRanges, readRates } from './config-values.ts';
 import {
+  type ModelPlan,
   makeWindow,
   parseTemplate,
   type ScorePlan,
@@ -107,7 +109,7 @@ function buildStream(name: string, settings: StreamSettings, at: string, context
     ...(Object.keys(rate).length > 0 ? { rate } : undefined),
     enrich: enrich && { ...enrich, registry: fileAt(place('enrich', 'registry'), enrich.registry) },
     windows,
-    score: readScore(settings, windows, place('score'), report),
+    score: readScore(settings, windows, place('score'), context),
     ...(settings.understand
       ? { understand: readUnderstand(settings.understand, name, place('understand'), context) }
       : undefined),
@@ -328,7 +330,7 @@ function readScore(
   { score, metrics: written, derive }: StreamSettings,
   windows: readonly WindowSize[],
   at: string,
-  report: Report,
+  { report, fileAt }: StreamContext,
 ): ScorePlan | null {
   const [smallest] = windows;
   if (score === null || smallest === undefined) return null;
@@ -351,14 +353,26 @@ function readScore(
       nearest: nearestName(metric, metrics),
     });
   });
-  const { statistic, threshold, ahead } = score;
+  const { statistic, threshold, ahead, model } = score;
   return {
     window: label,
     metrics: score.metrics.length > 0 ? score.metrics : metrics,
     statistic,
     threshold,
     ahead,
+    ...(model && { model: readModel(model, join(at, 'model'), fileAt) }),
   };
+}
+
+function readModel(
+  { name, file, windows }: NonNullable<NonNullable<StreamSettings['score']>['model']>,
+  at: string,
+  fileAt: StreamContext['fileAt'],
+): ModelPlan {
+  const plain = basename(file)
+    .replace(/\.onnx$/i, '')
+    .replace(/[^A-Za-z0-9_.-]/g, '_');
+  return { name: name ?? (plain || 'model'), file: fileAt(join(at, 'file'), file), windows };
 }
 
 /** Two streams must not have the same topics; where one is the more special, it wins, and that is said. */

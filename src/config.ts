@@ -202,7 +202,10 @@ export interface Config {
   /** Null: none. */
   readonly ingest: IngestConfig | null;
   readonly rollup: RollupConfig;
-  readonly score: { readonly maxSeries: number };
+  readonly score: {
+    readonly maxSeries: number;
+    readonly model: { readonly batch: number; readonly queue: number; readonly timeoutMs: number };
+  };
   /** Null: nobody is to be told anything. */
   readonly alerts: AlertsConfig | null;
   /** Null: nobody may send commands. */
@@ -320,7 +323,14 @@ function examine(
     log: { linesPerSecond: settings.log.lines_per_second },
     ingest: buildIngest(settings, fileAt),
     rollup: buildRollup(settings),
-    score: { maxSeries: settings.score.max_series },
+    score: {
+      maxSeries: settings.score.max_series,
+      model: {
+        batch: settings.score.model_batch,
+        queue: settings.score.model_queue,
+        timeoutMs: settings.score.model_timeout,
+      },
+    },
     alerts: buildAlerts(settings, streams, report),
     commands: buildCommands(settings, report),
     streams,

@@ -48,6 +48,8 @@ export type Code =
   | 'GATEWAY_REFUSED'
   // who is to be told of alerts does not take one
   | 'WEBHOOK'
+  // the user's ONNX model does not answer as it should
+  | 'MODEL'
   // a worker thread died; it is started again
   | 'THREAD_ENDED'
   // asked to stop while waiting

@@ -37,6 +37,18 @@ export interface ScorePlan {
   readonly threshold: number;
   /** Windows that are forecast. */
   readonly ahead: number;
+  /** Absent: none but ours. */
+  readonly model?: ModelPlan;
+}
+
+/** A model that the user brings: score/model-scoring.ts. */
+export interface ModelPlan {
+  /** As it stands in its scores. */
+  readonly name: string;
+  /** An ONNX file. */
+  readonly file: string;
+  /** The newest so many windows are what it is asked about. */
+  readonly windows: number;
 }
 
 /** Where the trace context of a reading comes from: traceparent.ts. */

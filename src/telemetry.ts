@@ -186,6 +186,15 @@ export class Telemetry {
   readonly alarms = this.#counter('millrace_alarms_total', 'Scores that reached the threshold of their stream.', [
     'stream',
   ]);
+  readonly modelSeconds = this.#histogram(
+    'millrace_model_seconds',
+    'One batch of windows, given to a model from score.model.',
+  );
+  readonly modelFailures = this.#counter(
+    'millrace_model_failures_total',
+    'Batches that a model from score.model did not score, by why; not-finite: windows.',
+    ['stream', 'reason'],
+  );
   // understand
   readonly understood = this.#counter(
     'millrace_understood_total',

@@ -23,6 +23,7 @@ const OWNERS: Record<string, string[]> = {
   'wink-nlp': ['src/understand/'],
   'wink-eng-lite-web-model': ['src/understand/'],
   'wink-naive-bayes-text-classifier': ['src/understand/'],
+  'onnxruntime-web': ['src/score/'],
   fastify: ['src/view/'],
   ajv: ['src/inspect/', 'src/config'],
   yaml: ['src/config', 'src/ingress/', 'src/cli/'],

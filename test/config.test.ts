@@ -619,7 +619,7 @@ describe('The configuration', () => {
           flushMs: 1_000,
           liveMs: 5_000,
         },
-        score: { maxSeries: 10_000 },
+        score: { maxSeries: 10_000, model: { batch: 256, queue: 10_000, timeoutMs: 10_000 } },
         streams: null,
       });
       const { topic, ...rest } = config.streams.s!;

@@ -17,6 +17,7 @@ import { backoff, pause } from '../retry.ts';
 import type { RefusedRow } from '../rollup/partition.ts';
 import { type Repair, repairGroup, startRepair } from '../rollup/repair.ts';
 import { type Rollup, startRollup } from '../rollup/run.ts';
+import { ModelScoring } from '../score/model-scoring.ts';
 import { Scoring } from '../score/scoring.ts';
 import { openEmbeddedStore } from '../store/embedded.ts';
 import { openInfluxStore } from '../store/influx.ts';
@@ -61,6 +62,7 @@ export async function startRollupPart(data: ThreadData, telemetry: Telemetry): P
   let store: Store | null = null;
   let side: SideLog | null = null;
   let scoring: Scoring | null = null;
+  let models: ModelScoring | null = null;
   let alertLog: AlertWriter | null = null;
   let alerts: Alerts | null = null;
   let reader: LogReader | null = null;
@@ -150,6 +152,14 @@ export async function startRollupPart(data: ThreadData, telemetry: Telemetry): P
       ...(watching && tellsScores ? { alert: (scores) => watching.scored(scores) } : undefined),
       telemetry,
     });
+    models = new ModelScoring({
+      streams: config.streams,
+      maxSeries: config.score.maxSeries,
+      limits: config.score.model,
+      store: ready,
+      telemetry,
+      clock: systemClock,
+    });
     const { appendLate, deadLetter, panes } = side;
     const stages = panes
       ? ([
@@ -170,7 +180,10 @@ export async function startRollupPart(data: ThreadData, telemetry: Telemetry): P
         ...(panes ? { appendPanes: panes.append } : undefined),
         telemetry,
         clock: systemClock,
-        onClosed: (rows) => scoring?.closed(rows),
+        onClosed: (rows) => {
+          scoring?.closed(rows);
+          models?.closed(rows);
+        },
         ...(watching ? { alert: (rows) => watching.closed(rows) } : undefined),
         ...(watching && !config.kafka ? { onRefusal: (record) => watching.refused(record) } : undefined),
         ...(watching && watching.watched.size > 0 && stage !== 'second'
@@ -178,6 +191,7 @@ export async function startRollupPart(data: ThreadData, telemetry: Telemetry): P
           : undefined),
         onAssigned: (partitions) => {
           scoring?.reassigned();
+          models?.reassigned();
           watching?.assigned(stage === 'second' ? undefined : partitions);
         },
         onEnded,
@@ -228,7 +242,7 @@ export async function startRollupPart(data: ThreadData, telemetry: Telemetry): P
       await repair?.stop();
       await Promise.all(rollups.map((rollup) => rollup.stop()));
       // Together: what is being scored may wait for its alerts, which end that wait when they stop.
-      await Promise.all([alerts?.stop(), scoring?.stop()]);
+      await Promise.all([alerts?.stop(), scoring?.stop(), models?.stop()]);
       await alertLog?.close();
       await side?.close();
       await store?.close();

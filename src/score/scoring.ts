@@ -268,12 +268,12 @@ export class Scoring {
   }
 }
 
-function isWatched({ metrics }: ScorePlan, row: Row): boolean {
+export function isWatched({ metrics }: ScorePlan, row: Row): boolean {
   return row.metric === '' || metrics.includes(row.metric);
 }
 
 /** Null: the row has no such statistic. */
-function watchedOf(row: Row, { statistic }: ScorePlan): number | null {
+export function watchedOf(row: Row, { statistic }: ScorePlan): number | null {
   return row.metric === '' ? row.count : row[statistic];
 }
 
