@@ -102,10 +102,16 @@ example(
     .option('--from <time>', 'RFC 3339 or epoch milliseconds; default: the beginning of the log')
     .option('--to <time>', 'default: now')
     .option('--stream <name>', 'only this stream')
+    .option(
+      '--against <file>',
+      'instead of the store: a file or folder of rows that another program made, NDJSON or CSV',
+    )
+    .option('--tolerance <shares>', 'with --against: how far values may be off, such as sum=1e-12; default: not at all')
     .option('--data <folder>', 'data folder, instead of the one in the configuration')
     .addOption(json())
     .action(async (options) => finish((await import('./cli/verify.ts')).verify(options, terminal))),
   'millrace verify --from 2026-01-01T00:00:00Z --to 2026-01-02T00:00:00Z',
+  'millrace verify --against rows/ --tolerance sum=1e-12,mean=1e-12',
 );
 
 example(

@@ -2,18 +2,21 @@
  * `millrace check`: every mistake in a configuration, one line each with its place; or, with a topic and a payload, what
  * would become of that message. Exit 0 = valid (and the message accepted), 1 = the message would be refused, 2 = the
  * configuration or the command line is wrong. With a schema: what it would refuse of a stream's history (rehearse.ts).
- * The answer goes to stdout; with `json` it is one object.
+ * The answer goes to stdout; with `json` it is one object, which of a valid configuration has the rules that its windows follow, for
+ * programs that make windows of the same log (compose/spark).
  */
 import { readFile, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { systemClock } from '../clock.ts';
-import { type Config, type Loaded, loadConfig } from '../config.ts';
+import { type Config, type Loaded, loadConfig, type RollupConfig } from '../config.ts';
 import { formatMistake, formatPlace, type Mistake } from '../config-report.ts';
 import { messageOf } from '../errors.ts';
 import { readUsers } from '../ingress/users.ts';
 import { loadAssets } from '../inspect/assets.ts';
 import { DEFAULT_LIMITS } from '../inspect/inspect.ts';
+import { kafkaTopics } from '../journal/kafka-topics.ts';
 import { readExamples } from '../parts/understand.ts';
+import type { Stream } from '../stream.ts';
 import { rehearse } from './rehearse.ts';
 import { EXIT, progress } from './terminal.ts';
 import { describeTrace, loadInspector, type Trace, trace } from './trace.ts';
@@ -67,7 +70,7 @@ export async function check(options: CheckOptions): Promise<number> {
     return typeof code === 'string' ? usage(options, code) : code;
   }
   if (topic === undefined || payloadFile === undefined) {
-    answer(options, { valid: true, file, mistakes, warnings });
+    answer(options, { valid: true, file, mistakes, warnings, rules: rulesOf(config) });
     if (!json) options.out(summary(config));
     return EXIT.ok;
   }
@@ -110,6 +113,31 @@ interface Answer {
   readonly mistakes: readonly Mistake[];
   readonly warnings: readonly Mistake[];
   readonly message?: Trace;
+  readonly rules?: Rules;
+}
+
+/** With every default filled in. */
+interface Rules extends Pick<RollupConfig, 'graceMs' | 'disorderMs' | 'skewMs' | 'continues'> {
+  /** Null: the spool is the log. `registry`: values are in the frame of a schema registry. */
+  readonly kafka: { readonly brokers: readonly string[]; readonly topic: string; readonly registry: boolean } | null;
+  readonly streams: Readonly<
+    Record<string, Pick<Stream, 'metrics' | 'windows'> & { readonly distinct: readonly string[] }>
+  >;
+}
+
+function rulesOf({ rollup, streams, kafka }: Config): Rules {
+  const { graceMs, disorderMs, skewMs, continues } = rollup;
+  const ofStream = ({ name, metrics, windows, distinct = [] }: Stream) =>
+    [name, { metrics, windows, distinct }] as const;
+  return {
+    ...{ graceMs, disorderMs, skewMs, continues },
+    kafka: kafka && {
+      brokers: kafka.brokers,
+      topic: kafkaTopics(kafka).readings.name,
+      registry: kafka.schemaRegistry !== null,
+    },
+    streams: Object.fromEntries(Object.values(streams).map(ofStream)),
+  };
 }
 
 function answer({ json = false, colour, out }: CheckOptions, result: Answer): void {

@@ -148,6 +148,24 @@ describe('millrace check', () => {
       );
     });
 
+    it('gives programs the rules of the windows, with every default filled in', async () => {
+      const text =
+        'kafka: { brokers: ["k:9092"], prefix: plant }\nrollup: { grace: 5s }\nstreams: { s: { topic: "t/{device}", metrics: [x], time: t, windows: [10s, { size: 2m, every: 1m }], distinct: [u] } }\n';
+      const { lines, code } = await run(text, { json: true });
+      assert.equal(code, 0);
+      const windows = [
+        { label: '10s', sizeMs: 10_000, everyMs: 10_000 },
+        { label: '2m_1m', sizeMs: 120_000, everyMs: 60_000 },
+      ];
+      assert.deepEqual(JSON.parse(lines[0]!).rules, {
+        graceMs: 5_000,
+        disorderMs: 2_000,
+        skewMs: 60_000,
+        kafka: { brokers: ['k:9092'], topic: 'plant.readings', registry: false },
+        streams: { s: { metrics: ['x'], windows, distinct: ['u'] } },
+      });
+    });
+
     it('colours places and warnings on a terminal only', async () => {
       const text = 'dta: x\nstreams: { s: { topic: "t/{device}", metrics: [x], time: t } }\n';
       const plain = await run(text);
