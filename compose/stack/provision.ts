@@ -4,6 +4,7 @@
  *   kafka/3.9.2/lib/*.jar       Apache Kafka from Maven (46 MB, about 15 s)        needs java and mvn
  *   kafka/3.9.2/<java>.jsa      Java's class archive, written at the first stop in order; a start then takes a third
  *   influxd/influxd-v2.7.12     InfluxDB, built from its Go module (about 7 min)   needs go, cargo and cc
+ *   spark/4.0.0/                PySpark and its jars, see compose/spark/provision.ts
  *   stack/<name>/               the data and logs of one stack, see stack.ts
  * Nothing else is installed. A missing tool is one sentence that names it. Two provisions at once do the work twice
  * (or wait, for InfluxDB) and both succeed.
@@ -43,7 +44,7 @@ export async function provisionKafka(say: Say): Promise<KafkaParts> {
   if (java.status !== 0) throw new StackError('Kafka needs Java 11 or newer, and `java` is not on PATH.');
   const home = join(cacheFolder(), 'kafka', KAFKA_VERSION);
   const lib = join(home, 'lib');
-  if (!existsSync(lib)) await copyJars(home, lib, say);
+  if (!existsSync(lib)) await fetchKafka(home, lib, say);
   const classpath = readdirSync(lib)
     .filter((name) => name.endsWith('.jar'))
     .sort()
@@ -53,27 +54,39 @@ export async function provisionKafka(say: Say): Promise<KafkaParts> {
   return { classpath, archive: join(home, `${build}.jsa`) };
 }
 
-async function copyJars(home: string, lib: string, say: Say): Promise<void> {
-  if (!onPath('mvn')) {
-    throw new StackError(`Kafka's jars are not in ${home}, and \`mvn\` (Maven) is not on PATH to fetch them.`);
-  }
+async function fetchKafka(home: string, lib: string, say: Say): Promise<void> {
   say(`fetching Kafka ${KAFKA_VERSION} with Maven into ${lib}`);
   mkdirSync(home, { recursive: true });
   const scratch = mkdtempSync(join(home, 'fetch-'));
   try {
-    copyFileSync(join(here, 'kafka-pom.xml'), join(scratch, 'pom.xml'));
-    const jars = join(scratch, 'lib');
-    const goal = ['dependency:copy-dependencies', `-Dkafka.version=${KAFKA_VERSION}`, `-DoutputDirectory=${jars}`];
-    await runTool(
-      'mvn',
-      ['-B', '-q', '-f', join(scratch, 'pom.xml'), ...goal, '-DincludeScope=runtime'],
-      MAVEN_DEADLINE_MS,
-    );
-    if (!readdirSync(jars).some((name) => name.startsWith('kafka_'))) throw new StackError('Maven copied no Kafka.');
+    const options = [`-Dkafka.version=${KAFKA_VERSION}`];
+    const jars = await copyJars({ what: 'Kafka', pom: join(here, 'kafka-pom.xml'), scratch, options });
     if (!existsSync(lib)) renameSync(jars, lib);
   } finally {
     rmSync(scratch, { recursive: true, force: true });
   }
+}
+
+export interface JarsWanted {
+  /** For messages. */
+  readonly what: string;
+  readonly pom: string;
+  /** An empty folder. */
+  readonly scratch: string;
+  readonly options: readonly string[];
+}
+
+/** Has Maven copy what the pom depends on; answers the folder below `scratch`. */
+export async function copyJars({ what, pom, scratch, options }: JarsWanted): Promise<string> {
+  if (!onPath('mvn'))
+    throw new StackError(`${what} is not in the cache, and \`mvn\` (Maven) is not on PATH to fetch it.`);
+  copyFileSync(pom, join(scratch, 'pom.xml'));
+  const jars = join(scratch, 'jars');
+  const goal = ['dependency:copy-dependencies', ...options, `-DoutputDirectory=${jars}`, '-DincludeScope=runtime'];
+  await runTool('mvn', ['-B', '-q', '-f', join(scratch, 'pom.xml'), ...goal], MAVEN_DEADLINE_MS);
+  const wanted = readdirSync(jars).some((name) => name.includes('kafka'));
+  if (!wanted) throw new StackError(`Maven copied nothing of ${what}.`);
+  return jars;
 }
 
 /** The path of influxd. */
@@ -90,7 +103,7 @@ function onPath(tool: string): boolean {
   return spawnSync(tool, ['--version'], { stdio: 'ignore' }).error === undefined;
 }
 
-function runTool(command: string, args: string[], deadlineMs: number, output: 'pipe' | 'inherit' = 'pipe') {
+export function runTool(command: string, args: string[], deadlineMs: number, output: 'pipe' | 'inherit' = 'pipe') {
   return new Promise<void>((resolve, reject) => {
     const child = spawn(command, args, { stdio: ['ignore', output, output], timeout: deadlineMs });
     let text = '';

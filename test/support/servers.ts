@@ -2,6 +2,7 @@
  * Real servers for tests that need them. Their addresses come from the environment, which `npm run stack` prints:
  *   MILLRACE_TEST_KAFKA=127.0.0.1:9092
  *   MILLRACE_TEST_INFLUX=http://127.0.0.1:8086   MILLRACE_TEST_INFLUX_TOKEN=…   (organisation `millrace`)
+ *   MILLRACE_TEST_SPARK=~/.cache/millrace/spark/4.0.0                               which `npm run spark` prints
  * Without an address the tests are skipped and the run says so in one line at its end; with
  * MILLRACE_TEST_REQUIRE=kafka,influx (as in CI) they fail instead.
  */
@@ -18,6 +19,8 @@ type Need =
   | 'mosquitto'
   | 'go'
   | 'promtool'
+  | 'python'
+  | 'spark'
   | 'fish'
   | 'zsh'
   | 'script'
@@ -35,6 +38,11 @@ export function needInflux(context: Mocha.Context): InfluxServer {
   const url = process.env.MILLRACE_TEST_INFLUX;
   const token = process.env.MILLRACE_TEST_INFLUX_TOKEN;
   return url && token ? { url, org: 'millrace', token } : leaveOut(context, 'influx');
+}
+
+/** The folder that compose/spark/provision.ts has made. */
+export function needSpark(context: Mocha.Context): string {
+  return process.env.MILLRACE_TEST_SPARK || leaveOut(context, 'spark');
 }
 
 /** Skips, or fails where the need is required. Use it for other servers and programs after looking for them. */
@@ -62,7 +70,7 @@ export const mochaHooks = {
     if (leftOut.size === 0) return;
     const parts = [...leftOut].map(([need, count]) => `${count} for want of ${need}`);
     console.log(
-      `\nLeft out: ${parts.join(', ')}. Kafka and InfluxDB come with \`npm run stack\`, which prints what to set; CI=true takes the time.`,
+      `\nLeft out: ${parts.join(', ')}. Kafka and InfluxDB come with \`npm run stack\`, PySpark with \`npm run spark\`; they print what to set. CI=true takes the time.`,
     );
   },
 };
