@@ -44,6 +44,7 @@ const RUN_BY_CI = [
   'npm test',
   'eval "$(npm run --silent stack -- env)"',
   'MILLRACE_TEST_REQUIRE=kafka,influx npm test',
+  'eval "$(npm run --silent spark)"',
 ];
 /** Benches run in the checkout itself; this one is short. */
 const RUN_IN_CHECKOUT = ['npm run bench -- anomaly'];
@@ -146,6 +147,7 @@ describe('The README', function () {
       'stack -- down',
       'npm test',
       'MILLRACE_TEST_REQUIRE=kafka,influx',
+      'npm run --silent spark',
     ]) {
       assert.ok(ci.includes(part), part);
     }
