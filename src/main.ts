@@ -239,7 +239,8 @@ example(
       '-c, --config <file>',
       'whose Kafka and InfluxDB to use, with topics and buckets of its own; default: neither',
     )
-    .option('--minutes <count>', 'how long faults go on', '1')
+    .option('--minutes <count>', 'how long faults go on; default: 1, of a soak 30')
+    .option('--soak', 'kill nothing: steady load and mild faults, and what the processes hold must not grow')
     .option('--seed <number>', 'same seed, same order of faults; default: any')
     .option('--mutant <name>', 'plant this bug first; it must be caught. An unknown name lists them')
     .option('--keep', 'keep ledgers, data and outputs also when nothing was wrong')
@@ -247,6 +248,7 @@ example(
     .action(async (options) => finish((await import('./cli/torture.ts')).torture(options, terminal))),
   'millrace torture --minutes 10',
   'millrace torture --mutant early-ack --json',
+  'millrace torture --soak --minutes 30',
 );
 
 example(

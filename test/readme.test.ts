@@ -51,6 +51,7 @@ const RUN_IN_CHECKOUT = ['npm run bench -- anomaly'];
 /** Run by a test of its own (test/torture), or they need a copy of Numenta's files, or minutes, or root's limit of open files. */
 const RUN_BY_HAND = [
   'npm run --silent millrace -- torture --minutes 1',
+  'npm run --silent millrace -- torture --soak',
   'npm run bench -- anomaly --nab ~/NAB',
   'npm run bench -- connections',
   'npm run bench -- ingress --peers',

@@ -3,6 +3,8 @@
  * program, in each of its threads; which one is to be planted stands in this module's own address (`?plant=…`). Without
  * that nothing is changed: the command only reads the list.
  */
+import { openSync } from 'node:fs';
+import { devNull } from 'node:os';
 import { done, type Outcome } from '../errors.ts';
 import { Spool } from '../journal/spool.ts';
 import type { OnDurable } from '../journal/staging.ts';
@@ -13,6 +15,8 @@ import { PartitionRollup } from '../rollup/partition.ts';
 
 export interface PlantedBug {
   readonly text: string;
+  /** Nothing that is stored is wrong by it. */
+  readonly needsSoak?: boolean;
   plant(): void;
 }
 
@@ -21,6 +25,7 @@ const WRITTEN_LATER_MS = 1_000;
 /** Every so many readings one is held back until another has passed it. */
 const OVERTAKEN = 40;
 const FORGOTTEN = 200;
+const LEAKED = 20;
 
 type Append = (this: Spool, record: LogRecord, onDurable: OnDurable) => void;
 
@@ -157,6 +162,34 @@ export const MUTANTS: Readonly<Record<string, PlantedBug>> = {
         record.kind === 'reading' && ++count % FORGOTTEN === 0
           ? { ...record, kind: 'tick', value: new Uint8Array(0) }
           : record,
+      );
+    },
+  },
+  'keep-payloads': {
+    text: 'every record that was appended, and who waited for it with its payload, is kept in memory',
+    needsSoak: true,
+    plant: () => {
+      const kept: { record: LogRecord; onDurable: OnDurable }[] = [];
+      appending(
+        (append) =>
+          function appendAndKeep(record, onDurable) {
+            kept.push({ record, onDurable });
+            append.call(this, record, onDurable);
+          },
+      );
+    },
+  },
+  'leak-handles': {
+    text: 'now and then a file is opened and not closed',
+    needsSoak: true,
+    plant: () => {
+      let count = 0;
+      appending(
+        (append) =>
+          function appendAndOpen(record, onDurable) {
+            if (++count % LEAKED === 0) openSync(devNull, 'r');
+            append.call(this, record, onDurable);
+          },
       );
     },
   },

@@ -2,7 +2,8 @@
  * `millrace torture`: proves the promise on this machine, or shows where it breaks. Starts the product and simulated
  * devices as processes of their own, does to them what happens to machines and networks, and checks every claim from the
  * devices' ledgers (src/torture/). Without a configuration everything is embedded; with one, its Kafka and InfluxDB are
- * used, with topics and buckets of their own that are removed at the end.
+ * used, with topics and buckets of their own that are removed at the end. With --soak no process is killed: steady load, mild
+ * faults, and what the processes hold must not grow.
  *
  * Exit 0: every claim held and every fault happened. 1: a claim is false. 2: usage or configuration. 3: inconclusive, a
  * fault did not happen or there was nothing to look at. With --mutant the question is whether the planted bug is caught:
@@ -21,6 +22,7 @@ import { silentTelemetry } from '../telemetry.ts';
 import type { Entry } from '../torture/log-claims.ts';
 import { describe, type TortureReport } from '../torture/report.ts';
 import { torture as runTorture, type TortureProgress } from '../torture/run.ts';
+import { sampleEveryMs } from '../torture/soak.ts';
 import { openLogs, readConfig } from './open.ts';
 import { untilSignal } from './run.ts';
 import { startSimulator } from './simulator.ts';
@@ -31,7 +33,8 @@ import { verifyAll } from './verify.ts';
 
 export interface TortureCommand {
   readonly config?: string;
-  readonly minutes: string;
+  readonly minutes?: string;
+  readonly soak?: boolean;
   readonly seed?: string;
   readonly mutant?: string;
   readonly keep?: boolean;
@@ -39,7 +42,9 @@ export interface TortureCommand {
 }
 
 const INCONCLUSIVE = 3;
-const MAX_MINUTES = 24 * 60;
+/** What devices sent and were told is all judged at the end, in memory. */
+const MAX_MINUTES = 120;
+const MINUTES = { torture: '1', soak: '30' } as const;
 const MAX_SEED = 2 ** 31 - 1;
 /** The small disk: at least, and for each minute that its log grows. */
 const DISK_BYTES = 64 * 2 ** 20;
@@ -50,9 +55,10 @@ export async function torture(options: TortureCommand, terminal: Terminal): Prom
     terminal.err(`millrace: ${text}`);
     return EXIT.usage;
   };
-  const minutes = Number(options.minutes);
+  const { soak = false, minutes: wished = MINUTES[options.soak ? 'soak' : 'torture'] } = options;
+  const minutes = Number(wished);
   if (!(minutes > 0 && minutes <= MAX_MINUTES)) {
-    return usage(`--minutes ${options.minutes} is not a number above 0 and up to ${MAX_MINUTES}`);
+    return usage(`--minutes ${wished} is not a number above 0 and up to ${MAX_MINUTES}`);
   }
   const seed = options.seed === undefined ? systemClock.nowMs() % 1_000_000 : Number(options.seed);
   if (!Number.isInteger(seed) || seed < 0 || seed > MAX_SEED) {
@@ -60,8 +66,13 @@ export async function torture(options: TortureCommand, terminal: Terminal): Prom
   }
   const { mutant } = options;
   if (mutant !== undefined && !Object.hasOwn(MUTANTS, mutant)) {
-    const known = Object.entries(MUTANTS).map(([name, { text }]) => `\n  ${name.padEnd(20)} ${text}`);
+    const known = Object.entries(MUTANTS).map(
+      ([name, { text, needsSoak }]) => `\n  ${name.padEnd(20)} ${text}${needsSoak ? ' (with --soak)' : ''}`,
+    );
     return usage(`--mutant ${mutant} is not known; these bugs can be planted:${known.join('')}`);
+  }
+  if (mutant !== undefined && MUTANTS[mutant]!.needsSoak && !soak) {
+    return usage(`--mutant ${mutant} shows only over time: give --soak, which looks at what processes hold`);
   }
   let own: Config | null = null;
   if (options.config !== undefined) {
@@ -71,6 +82,7 @@ export async function torture(options: TortureCommand, terminal: Terminal): Prom
   }
   const folder = mkdtempSync(join(tmpdir(), 'millrace-torture-'));
   const settings = new TortureSettings(folder, `torture-${seed}-${systemClock.nowMs()}`, own);
+  const probeFile = join(folder, 'probe.ndjson');
   const stopping = new AbortController();
   void untilSignal().then(() => stopping.abort());
   const progress = drawProgress(terminal);
@@ -80,8 +92,12 @@ export async function torture(options: TortureCommand, terminal: Terminal): Prom
     report = await runTorture({
       ...{ folder, seed, durationMs: minutes * 60_000, mutant: mutant ?? null, clock: systemClock },
       ...{ isApart: settings.isApart, store: settings.store, against: settings.against },
-      diskBytes: DISK_BYTES + Math.ceil(minutes * DISK_BYTES_PER_MINUTE),
-      preload: mutant === undefined ? [] : [plantOf(mutant)],
+      soak: soak ? { probeFile } : null,
+      diskBytes: soak ? null : DISK_BYTES + Math.ceil(minutes * DISK_BYTES_PER_MINUTE),
+      preload: [
+        ...(mutant === undefined ? [] : [moduleOf('torture-plant', { plant: mutant })]),
+        ...(soak ? [moduleOf('soak-probe', { to: probeFile, everyMs: sampleEveryMs(minutes * 60_000) })] : []),
+      ],
       configure: (plan) => settings.write(plan),
       rules: TORTURE_RULES,
       partitions: settings.isApart ? TORTURE_PARTITIONS : 1,
@@ -112,11 +128,12 @@ function codeOf({ verdict, mutant }: TortureReport): number {
   return verdict === 'held' ? EXIT.ok : verdict === 'broken' ? EXIT.no : INCONCLUSIVE;
 }
 
-/** The module that plants the bug, which it reads from its own address. */
-function plantOf(mutant: string): string {
+/** A module to be loaded before the program, which reads what it is to do from its own address. */
+function moduleOf(name: string, wish: Readonly<Record<string, string | number>>): string {
   const isCompiled = import.meta.url.endsWith('.js');
-  const url = new URL(`torture-plant.${isCompiled ? 'js' : 'ts'}`, import.meta.url);
-  return `${url.href}?plant=${mutant}`;
+  const url = new URL(`${name}.${isCompiled ? 'js' : 'ts'}`, import.meta.url);
+  for (const [key, value] of Object.entries(wish)) url.searchParams.set(key, String(value));
+  return url.href;
 }
 
 /** Under which the log and the rows can be read. */

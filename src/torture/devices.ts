@@ -34,6 +34,10 @@ const GROUPS: Readonly<Record<string, readonly string[]>> = {
   ],
   clocks: ['--devices', '8', '--rate', '2/s', '--clock-offset', '90s', '--qos', '2', '--devices-per-client', '2'],
 };
+/** In a soak more of them, so that a leak shows sooner; the last of an option counts. */
+const SOAKING: Readonly<Record<string, readonly string[]>> = { plant: ['--devices', '40'], clocks: [] };
+/** All of them together: one for each device of `plant`, and one for two of `clocks`. */
+export const SOAK_CLIENTS = 44;
 const FLOOD = ['--devices', '4', '--rate', '400/s', '--duration', '3s', '--in-flight', '1000', '--drain', '60s'];
 
 export interface DeviceFault {
@@ -58,8 +62,10 @@ export class Devices {
     this.#start = start;
   }
 
-  start(): void {
-    for (const [group, args] of Object.entries(GROUPS)) this.#run(group, [...args, '--duration', FOREVER]);
+  start(soak: boolean): void {
+    for (const [group, args] of Object.entries(GROUPS)) {
+      this.#run(group, [...args, ...(soak ? SOAKING[group]! : []), '--duration', FOREVER]);
+    }
   }
 
   /** A few devices that send far more than a device may, for some seconds. */

@@ -9,6 +9,8 @@ import type { World } from './world.ts';
 export interface Fault {
   readonly name: string;
   readonly text: string;
+  /** No process ends by it, so what they hold can be watched over it: a soak has these. */
+  readonly gentle: boolean;
   /** A sentence when this pipeline or system cannot have it. */
   impossible(world: World): string | null;
   strike(world: World, random: Random, flood: () => void): Promise<string | null>;
@@ -17,6 +19,7 @@ export interface Fault {
 /** Flowing again means that so many more were acknowledged. */
 const FLOWING = 5;
 const EVIDENCE_MS = 20_000;
+const PAGES = 5;
 /** More than the group waits for a member (session timeout). */
 const OUTLIVES_SESSION_MS = 9_000;
 
@@ -35,8 +38,35 @@ async function whileFlowing(world: World): Promise<boolean> {
 
 export const FAULTS: readonly Fault[] = [
   {
+    name: 'live-pages',
+    text: 'live pages opened and dropped',
+    gentle: true,
+    impossible: never,
+    async strike(world, random) {
+      const ending = new AbortController();
+      const deadline = setTimeout(() => ending.abort(), EVIDENCE_MS);
+      const opened = await Promise.all(
+        Array.from({ length: PAGES }, () => world.gateway.get('/api/v1/live', ending.signal).catch(() => null)),
+      );
+      const heard = await Promise.all(
+        opened.map((answer) =>
+          answer?.body
+            ?.getReader()
+            .read()
+            .catch(() => null),
+        ),
+      );
+      await pause(random.between(0, 1_000));
+      ending.abort();
+      clearTimeout(deadline);
+      const count = heard.filter((first) => first?.value).length;
+      return count > 0 ? `${count} of them had got their first event` : null;
+    },
+  },
+  {
     name: 'kill-gateway',
     text: 'kill -9 of the gateway',
+    gentle: false,
     impossible: never,
     async strike(world, random) {
       if (!(await whileFlowing(world))) return null;
@@ -50,6 +80,7 @@ export const FAULTS: readonly Fault[] = [
   {
     name: 'stop-gateway',
     text: 'SIGSTOP of the gateway, and SIGCONT',
+    gentle: false,
     impossible: never,
     async strike(world, random) {
       if (!(await whileFlowing(world)) || !world.gateway.signal('SIGSTOP')) return null;
@@ -69,6 +100,7 @@ export const FAULTS: readonly Fault[] = [
   {
     name: 'restart-gateway',
     text: 'SIGTERM of the gateway under load',
+    gentle: false,
     impossible: never,
     async strike(world) {
       if (!(await whileFlowing(world))) return null;
@@ -81,6 +113,7 @@ export const FAULTS: readonly Fault[] = [
   {
     name: 'cut-devices',
     text: 'connections of devices cut',
+    gentle: true,
     impossible: never,
     async strike(world, random) {
       if (!(await whileFlowing(world))) return null;
@@ -94,6 +127,7 @@ export const FAULTS: readonly Fault[] = [
   {
     name: 'flood',
     text: 'a flood from a few devices',
+    gentle: false,
     impossible: never,
     async strike(world, _random, flood) {
       const before = (await world.gateway.metric('millrace_limit_reached_total', 'rate_per_client')) ?? 0;
@@ -108,6 +142,7 @@ export const FAULTS: readonly Fault[] = [
   {
     name: 'full-disk',
     text: "the gateway's disk full",
+    gentle: false,
     impossible: ({ disk }) => (disk ? null : 'this system, or this user, cannot mount a small disk'),
     async strike(world, random) {
       if (!(await whileFlowing(world)) || !world.disk) return null;
@@ -128,6 +163,7 @@ export const FAULTS: readonly Fault[] = [
   {
     name: 'kill-rollup',
     text: 'kill -9 of a rollup',
+    gentle: false,
     impossible: needsKafka,
     async strike(world, random) {
       const victim = world.rollups[Math.floor(random.between(0, world.rollups.length))]!;
@@ -141,6 +177,7 @@ export const FAULTS: readonly Fault[] = [
   {
     name: 'stop-rollup',
     text: 'SIGSTOP of a rollup for longer than its session',
+    gentle: false,
     impossible: needsKafka,
     async strike(world, random) {
       const victim = world.rollups[Math.floor(random.between(0, world.rollups.length))]!;
@@ -160,6 +197,7 @@ export const FAULTS: readonly Fault[] = [
   {
     name: 'cut-store',
     text: 'InfluxDB unreachable',
+    gentle: true,
     impossible: ({ store }) => (store ? null : 'the store is embedded'),
     async strike(world, random) {
       world.store!.shut();

@@ -74,6 +74,11 @@ export class Program {
     return this.#child !== null;
   }
 
+  /** Null while it does not run. */
+  get pid(): number | null {
+    return this.#child?.pid ?? null;
+  }
+
   /** SIGSTOP, SIGCONT. */
   signal(signal: NodeJS.Signals): boolean {
     return this.#child?.kill(signal) ?? false;
@@ -93,8 +98,8 @@ export class Program {
   }
 
   /** Throws when it does not answer. */
-  get(path: string): Promise<Response> {
-    return fetch(`http://127.0.0.1:${this.#options.httpPort}${path}`);
+  get(path: string, signal?: AbortSignal): Promise<Response> {
+    return fetch(`http://127.0.0.1:${this.#options.httpPort}${path}`, signal ? { signal } : {});
   }
 
   /** The sum of a metric over its labels, of those that match; null when it does not answer. */

@@ -21,6 +21,8 @@ export type Verdict =
 
 export interface TortureReport {
   readonly verdict: Verdict;
+  /** Processes were watched, not killed. */
+  readonly soak: boolean;
   readonly seed: number;
   readonly seconds: number;
   /** `embedded`, or the servers. */
@@ -45,10 +47,10 @@ export function verdictOf(claims: readonly Claim[], missing: readonly string[]):
 }
 
 export function describe(report: TortureReport): string[] {
-  const { seed, seconds, against, mutant, faults, claims, missing, folder } = report;
+  const { soak, seed, seconds, against, mutant, faults, claims, missing, folder } = report;
   const lines = [
     '',
-    `Torture of ${mutant === null ? 'Millrace' : `Millrace with a planted bug, ${mutant},`} for ${Math.round(seconds)} s, against ${against}, seed ${seed}`,
+    `${soak ? 'Soak' : 'Torture'} of ${mutant === null ? 'Millrace' : `Millrace with a planted bug, ${mutant},`} for ${Math.round(seconds)} s, against ${against}, seed ${seed}`,
     '',
     `${count(report.published)} messages published by simulated devices, ${count(report.acknowledged)} acknowledged, ${count(report.rows)} rows`,
     `At most ${(report.longestRecoveryMs / 1_000).toFixed(1)} s from the end of a fault until devices were acknowledged again`,

@@ -6,13 +6,14 @@
 import { messageOf } from '../errors.ts';
 import { pause } from '../retry.ts';
 import { type Claim, ClaimSheet } from './claim.ts';
-import { Devices, type StartSimulator } from './devices.ts';
+import { Devices, SOAK_CLIENTS, type StartSimulator } from './devices.ts';
 import { FAULTS, type Fault } from './faults.ts';
 import { judge } from './ledger-oracle.ts';
 import { lengths, type Rules } from './ledger-readings.ts';
 import { type Entry, LogClaims } from './log-claims.ts';
 import { Random } from './random.ts';
 import { type HappenedFault, type TortureReport, verdictOf } from './report.ts';
+import { SoakWatch } from './soak.ts';
 import { World, type WorldOptions } from './world.ts';
 
 export interface TortureOptions extends WorldOptions {
@@ -23,6 +24,8 @@ export interface TortureOptions extends WorldOptions {
   readonly rules: Rules & { readonly disorderMs: number };
   readonly partitions: number;
   readonly startSimulator: StartSimulator;
+  /** Processes are not killed but watched; the file of the probe in them. Null: a torture. */
+  readonly soak: { readonly probeFile: string } | null;
   /** All records, in the order of each partition. Called when every process has ended. */
   readLog(which: 'readings' | 'late' | 'deadletters'): AsyncIterable<Entry>;
   /** Every row recomputed from the log by the product itself. Called when every process has ended. */
@@ -43,6 +46,8 @@ export interface TortureProgress {
 const RECOVERED_MS = 90_000;
 const QUIET_MS = 120_000;
 const PAUSE_MS = [300, 1_500] as const;
+/** Long enough that much more is steady load than trouble. */
+const SOAK_PAUSE_MS = [4_000, 8_000] as const;
 const FLOWING = 5;
 
 export async function torture(options: TortureOptions): Promise<TortureReport> {
@@ -80,17 +85,20 @@ class Run {
   }
 
   async report(): Promise<TortureReport> {
-    const { clock, seed, against, mutant, signal, folder } = this.#options;
+    const { clock, seed, against, mutant, signal, folder, soak, durationMs } = this.#options;
     this.#startedMs = clock.monotonicMs();
-    this.#devices.start();
+    this.#devices.start(soak !== null);
+    const watch =
+      soak === null ? null : new SoakWatch(this.#world, folder, { ...soak, durationMs, clients: SOAK_CLIENTS });
     await this.#strikeAll();
+    await watch?.stop();
     this.#say('waiting for quiet');
     await this.#devices.stop();
     const seconds = (clock.monotonicMs() - this.#startedMs) / 1_000;
     const { deliveries, faults } = this.#devices.read();
     const rest = await this.#rest();
     this.#say('checking every claim');
-    const claims = await this.#claims(deliveries, rest);
+    const claims = [...(watch?.claims() ?? []), ...(await this.#claims(deliveries, rest))];
     const happened: HappenedFault[] = [...this.#ofPipeline(), ...faults.map((fault) => ({ ...fault, ...NO_EVIDENCE }))];
     for (const { text, count, impossible } of happened) {
       if (count === 0 && !impossible) this.#missing.push(`did not happen: ${text}`);
@@ -98,7 +106,17 @@ class Run {
     if (signal.aborted) this.#missing.push('the run was ended early');
     return {
       verdict: verdictOf(claims, this.#missing),
-      ...{ seed, seconds, against, mutant, faults: happened, claims, missing: this.#missing, folder },
+      ...{
+        soak: watch !== null,
+        seed,
+        seconds,
+        against,
+        mutant,
+        faults: happened,
+        claims,
+        missing: this.#missing,
+        folder,
+      },
       published: deliveries.filter(({ attempt }) => attempt === 1).length,
       acknowledged: deliveries.filter(({ acknowledgedMs }) => acknowledgedMs !== null).length,
       rows: rest.rows.length,
@@ -106,10 +124,16 @@ class Run {
     };
   }
 
+  /** What this kind of run does. */
+  get #faults(): readonly Fault[] {
+    return this.#options.soak === null ? FAULTS : FAULTS.filter(({ gentle }) => gentle);
+  }
+
   /** Until the time is over, and each kind has had its turn. */
   async #strikeAll(): Promise<void> {
-    const { clock, durationMs, signal } = this.#options;
-    const possible = FAULTS.filter((fault) => fault.impossible(this.#world) === null);
+    const { clock, durationMs, signal, soak } = this.#options;
+    const possible = this.#faults.filter((fault) => fault.impossible(this.#world) === null);
+    const [leastMs, mostMs] = soak === null ? PAUSE_MS : SOAK_PAUSE_MS;
     let waiting: Fault[] = [];
     const isOver = () => clock.monotonicMs() - this.#startedMs >= durationMs;
     const everyKind = () => possible.every(({ name }) => this.#happened.has(name));
@@ -118,7 +142,7 @@ class Run {
         waiting = this.#random.shuffled(possible);
         rounds++;
       }
-      await pause(this.#random.between(...PAUSE_MS), signal);
+      await pause(this.#random.between(leastMs, mostMs), signal);
       await this.#strike(waiting.shift()!);
     }
   }
@@ -226,7 +250,7 @@ class Run {
   }
 
   #ofPipeline(): HappenedFault[] {
-    return FAULTS.map(({ name, text, impossible }) => {
+    return this.#faults.map(({ name, text, impossible }) => {
       const reason = impossible(this.#world);
       const { count = 0, evidence = '' } = this.#happened.get(name) ?? {};
       return { name, text, count, evidence: reason ?? evidence, impossible: reason !== null };

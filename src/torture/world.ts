@@ -34,7 +34,8 @@ export interface WorldOptions {
   readonly isApart: boolean;
   /** Where the InfluxDB is. */
   readonly store: Link | null;
-  readonly diskBytes: number;
+  /** Null: no small disk. */
+  readonly diskBytes: number | null;
   readonly preload: readonly string[];
   /** Writes the configuration of a process and answers its file. */
   configure(plan: ProcessPlan): string;
@@ -70,7 +71,7 @@ export class World {
     const devices = await TcpProxy.start('127.0.0.1', mqttPort);
     const storeProxy = store === null ? null : await TcpProxy.start(store.host, store.port);
     const data = join(folder, 'data');
-    const disk = smallDisk(data, options.diskBytes);
+    const disk = options.diskBytes === null ? null : smallDisk(data, options.diskBytes);
     const program = async (name: string, role: ProcessPlan['role'], where: string): Promise<Program> => {
       const httpPort = await freePort();
       const own = { name, role, data: where, mqttPort, httpPort };
