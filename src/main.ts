@@ -63,7 +63,7 @@ example(
     .option('--for <duration>', 'stop by itself after this long, e.g. 60s')
     .option('--devices <count>', 'simulated devices', '20')
     .option('--rate <rate>', 'readings per device', '1/s')
-    .option('--sample <name>', 'instead of a plant: clickstream or chat')
+    .option('--sample <name>', 'instead of a plant: sensors, clickstream or chat')
     .option('--data <folder>', 'data folder; default: ./demo-data, and a folder in it for each sample')
     .option('--port <port>', 'MQTT port', '1883')
     .option('--http-port <port>', "the page's port", '8080')

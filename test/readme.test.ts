@@ -27,6 +27,7 @@ const RUN_HERE = [
   `echo '{"ts": 1700000000000, "temperature": 21.5, "humidity": 40}' > reading.json`,
   'npm run --silent millrace -- check --config millrace.yaml --topic sensors/berlin/d1/environment --payload reading.json',
   `curl -s 'http://127.0.0.1:8080/api/v1/rows?stream=environment&window=10s&from=2026-01-01T00:00:00Z&to=2027-01-01T00:00:00Z&metric=temperature'`,
+  'npm run --silent millrace -- demo --sample sensors',
   'npm run --silent millrace -- demo --sample clickstream',
   'node compose/samples/clickstream/shop.mjs',
   `curl -s -d '[{"timestamp": 1700000000000, "userid": "u1", "page": "/", "action": "view"}, {"page": "/"}]' http://127.0.0.1:8084/ingest/web/shop/clicks`,
@@ -234,6 +235,15 @@ describe('The README', function () {
     interrupt(gateway.child);
     assert.ok([0, 130, null].includes(await gateway.ended), gateway.output());
     assert.match(gateway.output(), /"msg":"stopped"/);
+  });
+
+  it('starts the sensors sample', async function () {
+    needTime(this);
+    const demo = start('npm run --silent millrace -- demo --sample sensors');
+    await until(() => demo.output().includes('Ctrl-C stops'), 60_000, 'the sample runs');
+    interrupt(demo.child);
+    assert.ok([0, 130, null].includes(await demo.ended), demo.output());
+    assert.match(demo.output(), /The books balance/);
   });
 
   it('starts the clickstream sample, its page, and takes a click by HTTP with the answer it shows', async function () {

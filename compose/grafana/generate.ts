@@ -592,6 +592,55 @@ function clickstream(): Dashboard {
     .build();
 }
 
+/** Of the sample in compose/samples/sensors: a plant's climate by room and model, and what was wrong with it. */
+function sensors(): Dashboard {
+  const of = (metric: string) =>
+    `"metric" = '${metric}' AND "site" =~ /^$site$/ AND "room" =~ /^$room$/ AND $timeFilter`;
+  // The mean of means, each weighed by its count.
+  const mean = (metric: string, by: string) =>
+    `SELECT sum("sum") / sum("count") AS "mean" FROM "climate" WHERE ${of(metric)} GROUP BY time($__interval), "${by}" fill(none)`;
+  return dashboard('sensors', 'Millrace: climate', 'Temperature, humidity and how it feels, of the sensors sample.')
+    .variables([
+      sourceVariable(),
+      windowVariable(),
+      severalVariable('site', 'Site', 'SHOW TAG VALUES FROM "climate" WITH KEY = "site"'),
+      severalVariable('room', 'Room', 'SHOW TAG VALUES FROM "climate" WITH KEY = "room" WHERE "site" =~ /^$site$/'),
+    ])
+    .withRow(openRow())
+    .withPanel(
+      liveSeries(
+        'Temperature, open windows',
+        `SELECT sum("sum") / sum("count") AS "mean" FROM "climate_live" WHERE "window" =~ /^$window$/ AND ${of('temperature')} GROUP BY time($__interval), "window", "room" fill(none)`,
+        '$tag_room $tag_window',
+        'Degrees Celsius by the start of the window, until its final row is in the panels below.',
+      ).span(24),
+    )
+    .withRow(closedRow())
+    .withPanel(stat('Readings', `SELECT sum("count") FROM "climate" WHERE ${of('temperature')}`, 'Each counted once.'))
+    .withPanel(
+      stat(
+        'Sent twice',
+        `SELECT sum("duplicates") FROM "climate" WHERE ${of('temperature')}`,
+        'The same reading again: not counted.',
+      ).noValue('0'),
+    )
+    .withPanel(
+      stat(
+        'Warmest',
+        `SELECT max("max") FROM "climate" WHERE ${of('temperature')}`,
+        'Degrees Celsius, the highest single reading.',
+      ),
+    )
+    .withPanel(series('Temperature by room', mean('temperature', 'room'), '$tag_room', 'Degrees Celsius.'))
+    .withPanel(
+      series('How warm it feels', mean('discomfort', 'room'), '$tag_room', 'Discomfort index, degrees Celsius.'),
+    )
+    .withPanel(
+      series('Pressure by model', mean('pressure', 'model'), '$tag_model', 'Pascal: the registry has the factor.'),
+    )
+    .build();
+}
+
 /** Of the sample in compose/samples/chat: what is understood of messages, by agent and intent. */
 function chat(): Dashboard {
   const of = (metric: string) => `"metric" = '${metric}' AND "team" =~ /^$team$/ AND $timeFilter`;
@@ -660,7 +709,11 @@ export function dashboards(): Record<string, Dashboard> {
 
 /** The same for the samples, by path in compose/; each belongs to the streams of its sample and is imported by hand. */
 export function sampleDashboards(): Record<string, Dashboard> {
-  return { 'samples/clickstream/dashboard.json': clickstream(), 'samples/chat/dashboard.json': chat() };
+  return {
+    'samples/sensors/dashboard.json': sensors(),
+    'samples/clickstream/dashboard.json': clickstream(),
+    'samples/chat/dashboard.json': chat(),
+  };
 }
 
 export function render(board: Dashboard): string {

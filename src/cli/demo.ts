@@ -123,7 +123,7 @@ export async function demo(options: DemoOptions, terminal: Terminal): Promise<nu
 }
 
 /** Folders of compose/samples, each with a configuration and a profile of simulated devices. */
-const SAMPLES = ['clickstream', 'chat'];
+const SAMPLES = ['sensors', 'clickstream', 'chat'];
 
 async function demoConfig(options: DemoOptions, terminal: Terminal): Promise<Config | null> {
   const { sample } = options;

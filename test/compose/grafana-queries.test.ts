@@ -51,6 +51,7 @@ describe('Queries of rows', function () {
       environment: { ...makeStream('environment', { metrics: ['temperature'] }), sequence: 'seq' },
       vibration: makeStream('vibration', { metrics: ['temperature'] }),
       clicks: makeStream('clicks', { metrics: [] }),
+      climate: makeStream('climate', { metrics: ['temperature', 'discomfort', 'pressure'] }),
       'chat.understood': makeStream('chat.understood', { metrics: ['sentiment', 'urgency', 'first_response'] }),
     };
     const engine = new Engine(
@@ -98,14 +99,24 @@ describe('Queries of rows', function () {
 
   const ONE: Chosen = {
     ...{ stream: 'environment', metric: 'temperature', site: 'lyon', device: 'd2', window: '10s' },
-    ...{ app: 'shop', page: '/home', team: 'sales' },
+    ...{ app: 'shop', page: '/home', team: 'sales', room: 'office' },
   };
   const SEVERAL: Chosen = {
     ...{ stream: ['environment', 'vibration'], metric: 'temperature', site: ['berlin', 'lyon'] },
     ...{ device: ['d1', ODD_DEVICE, 'v1'], window: ['10s', '1m'], app: ['shop', 'nothing'], page: ['/home', '/cart'] },
     team: ['sales', 'support'],
+    room: ['office', 'hall'],
   };
-  const ALL: Chosen = { ...SEVERAL, site: '.*', device: '.*', window: '.*', app: '.*', page: '.*', team: '.*' };
+  const ALL: Chosen = {
+    ...SEVERAL,
+    site: '.*',
+    device: '.*',
+    window: '.*',
+    app: '.*',
+    page: '.*',
+    team: '.*',
+    room: '.*',
+  };
   /** Of what not all rows here have: repairs, purchases, different users, and gaps within a window. */
   const MAY_BE_EMPTY = ['Repaired rows', 'Purchases', 'Users by page and action', 'Windows that lack readings'];
 
@@ -258,6 +269,15 @@ function records(): StoredRecord[] {
         tags: { app: 'shop', page, action: 'view' },
         values: {},
         identity,
+      }),
+    );
+    list.push(
+      readingRecord(list.length, {
+        timeMs,
+        stream: 'climate',
+        key: 's1',
+        tags: { device: 's1', model: 'TH-200', room: second % 2 === 0 ? 'office' : 'hall', site: 'lyon' },
+        values: { temperature: 21, discomfort: 20, pressure: 101_300 },
       }),
     );
     list.push(

@@ -1,0 +1,187 @@
+/**
+ * The sensors sample as it ships, with other ports and shorter windows: what is converted, derived, enriched, left out and refused on
+ * the way, over a kill -9, live and in the rows, which are verified against the log. On the embedded default, and on real Kafka
+ * and InfluxDB.
+ */
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { sampleDashboards } from '../../compose/grafana/generate.ts';
+import { systemClock } from '../../src/clock.ts';
+import { freePort } from '../../src/torture/program.ts';
+import { runMillrace } from '../support/gateway-process.ts';
+import { filled, panelsOf } from '../support/grafana.ts';
+import { removeBuckets } from '../support/influx.ts';
+import { RawClient } from '../support/mqtt-raw.ts';
+import { needInflux, needKafka } from '../support/servers.ts';
+import { until } from '../support/until.ts';
+
+const SAMPLE = fileURLToPath(new URL('../../compose/samples/sensors/', import.meta.url));
+const MAIN = fileURLToPath(new URL('../../dist/src/main.js', import.meta.url));
+const DEADLINE_MS = 60_000;
+const TOPIC = 'plant/lyon/d0002/climate';
+
+interface Row {
+  readonly metric: string;
+  readonly tags: Readonly<Record<string, string>>;
+  readonly count: number;
+  readonly min: number;
+  readonly max: number;
+}
+
+describe('The sensors sample', function () {
+  this.timeout(180_000);
+  const children: ChildProcess[] = [];
+  const folders: string[] = [];
+
+  after(() => {
+    for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+  });
+  afterEach(() => {
+    for (const child of children.splice(0)) child.kill('SIGKILL');
+  });
+
+  /** The sample's own files, with free ports, a data folder of its own and windows that close soon. */
+  async function prepare(servers: string) {
+    const folder = mkdtempSync(join(tmpdir(), 'millrace-sensors-'));
+    folders.push(folder);
+    cpSync(SAMPLE, folder, { recursive: true });
+    const config = join(folder, 'millrace.yaml');
+    const ports: Record<string, number> = {};
+    let text = readFileSync(config, 'utf8');
+    for (const port of ['1883', '8084', '8080']) {
+      ports[port] = await freePort();
+      text = text.replaceAll(new RegExp(`\\b${port}\\b`, 'g'), String(ports[port]));
+    }
+    for (const [from, to] of [
+      ['../../../demo-data/sensors', join(folder, 'data')],
+      ['{ grace: 5s }', '{ grace: 2s, tick: 250ms, disorder: 250ms, repair_delay: 1s }'],
+      ['windows: [10s, 1m, 1h, { size: 5m, every: 1m }]', 'windows: [1s, 10s]'],
+      ['window: 1m', 'window: 10s'],
+    ] as const) {
+      assert.ok(text.includes(from), `the sample has ${from}`);
+      text = text.replace(from, to);
+    }
+    writeFileSync(config, `${text}\n${servers}`);
+    return { config, port: (name: string) => ports[name]! };
+  }
+
+  async function readingsAreMade(servers: string): Promise<void> {
+    const { config, port } = await prepare(servers);
+    const http = `http://127.0.0.1:${port('8080')}`;
+    const start = async () => {
+      const child = spawn(process.execPath, [MAIN, 'run', '--config', config], { stdio: 'ignore' });
+      children.push(child);
+      const ready = () =>
+        fetch(`${http}/readyz`).then(
+          ({ ok }) => ok,
+          () => false,
+        );
+      await until(ready, DEADLINE_MS, 'the gateway is ready');
+      return child;
+    };
+    const rows = async (): Promise<Row[]> => {
+      const text = await (await fetch(`${http}/api/v1/rows?stream=climate&window=10s`)).text();
+      return text
+        .split('\n')
+        .filter(Boolean)
+        .map((line) => JSON.parse(line) as Row);
+    };
+    const total = async (metric: string) =>
+      (await rows()).filter((row) => row.metric === metric).reduce((sum, { count }) => sum + count, 0);
+
+    const child = await start();
+    const sensor = await RawClient.connected(port('1883'), { clientId: 'd0002' });
+    const nowMs = systemClock.nowMs();
+    const good = { ts: nowMs, seq: 1, temperature: 24.5, humidity: 50, pressure: 1013.25 };
+    const payloads = [
+      good,
+      good, // sent twice: counted once
+      { ...good, ts: nowMs + 1, seq: 2, humidity: 130 }, // kept without its humidity, and so without what is derived of it
+      { ...good, ts: nowMs + 2, seq: 3, temperature: 300 }, // refused by its range
+      { ...good, ts: nowMs + 3, seq: 4, temperature: 60 }, // refused: 35 degrees within a moment
+      { ...good, ts: nowMs + 4, seq: 5, pressure: 90 }, // refused in pascal
+    ];
+    for (const [index, payload] of payloads.entries()) sensor.publish(TOPIC, JSON.stringify(payload), 1, index + 1);
+    await sensor.until('puback', payloads.length);
+    sensor.end();
+    // a reading is durable before it is understood by anyone behind the log
+    const died = once(child, 'exit');
+    child.kill('SIGKILL');
+    assert.deepEqual((await died)[1], 'SIGKILL');
+    await start();
+
+    const watcher = await RawClient.connected(port('1883'), { clientId: 'watcher' });
+    await watcher.subscribe('plant/#');
+    const later = { ...good, ts: systemClock.nowMs(), seq: 6, temperature: 25 };
+    watcher.publish(TOPIC, JSON.stringify(later), 1, 1);
+    await watcher.until('publish');
+    assert.deepEqual(JSON.parse(Buffer.from(watcher.of('publish')[0]!.payload as Uint8Array).toString()), later);
+    watcher.end();
+
+    await until(async () => (await total('temperature')) === 3, DEADLINE_MS, 'all readings are counted');
+    const all = await rows();
+    assert.deepEqual(all[0]!.tags, { device: 'd0002', model: 'TH-310', room: 'cold store', site: 'lyon' });
+    const pressures = all.filter(({ metric }) => metric === 'pressure');
+    assert.ok(pressures.every(({ min, max }) => min === 1013.25 * 100 && max === 1013.25 * 100));
+    assert.equal(await total('humidity'), 2);
+    const feels = all.filter(({ metric }) => metric === 'discomfort');
+    assert.equal(Math.min(...feels.map(({ min }) => min)), 24.5 - 0.55 * (1 - 50 / 100) * (24.5 - 14.5));
+
+    const letters = await runMillrace(['deadletters', 'list', '--config', config, '--json']);
+    const reasons = letters.out
+      .trim()
+      .split('\n')
+      .map((line) => (JSON.parse(line) as { reason: string }).reason);
+    assert.equal(reasons.length, 3, letters.out + letters.err);
+    for (const [index, word] of ['temperature', 'temperature', 'pressure'].entries()) {
+      assert.ok(
+        reasons.some((reason) => reason.includes(word)),
+        `${index}: ${reasons.join('; ')}`,
+      );
+    }
+    const verified = await runMillrace(['verify', '--config', config]);
+    assert.equal(verified.code, 0, verified.out + verified.err);
+  }
+
+  it('converts, derives, enriches, leaves out and refuses, and counts each reading once', async () => {
+    await readingsAreMade('');
+  });
+
+  it('does the same on Kafka and InfluxDB', async function () {
+    const brokers = needKafka(this);
+    const influx = needInflux(this);
+    const name = `sensors-${randomUUID().slice(0, 8)}`;
+    try {
+      await readingsAreMade(
+        `kafka: { brokers: [${brokers.map((broker) => `"${broker}"`)}], prefix: ${name}, group: ${name}, partitions: 3 }\n` +
+          `influx: { url: "${influx.url}", org: ${influx.org}, bucket: ${name}, token: "${influx.token}" }\n`,
+      );
+      for (const { title, targets, datasource } of panelsOf(sampleDashboards()['samples/sensors/dashboard.json']!)) {
+        if (datasource?.uid === 'millrace-live') continue;
+        const query = filled(targets![0]!.query!, { site: '.*', room: '.*' });
+        const url = `${influx.url}/query?db=${name}_10s&q=${encodeURIComponent(query)}`;
+        const answer = await fetch(url, { headers: { authorization: `Token ${influx.token}` } });
+        const { results } = (await answer.json()) as { results: readonly { series?: readonly object[] }[] };
+        assert.ok(results[0]?.series?.length, `${title}: ${query}: ${JSON.stringify(results)}`);
+      }
+    } finally {
+      await removeBuckets(influx, name);
+    }
+  });
+
+  it('is started with simulated sensors by one command', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'millrace-sensors-'));
+    folders.push(folder);
+    const ports = ['--port', '0', '--http-port', '0', '--data', join(folder, 'data')];
+    const { code, out, err } = await runMillrace(['demo', '--sample', 'sensors', '--for', '3s', '--json', ...ports]);
+    assert.equal(code, 0, err);
+    const { acknowledged, stored, balanced } = JSON.parse(out);
+    assert.ok(acknowledged > 0 && stored > 0 && balanced, out);
+  });
+});
