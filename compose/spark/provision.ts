@@ -13,6 +13,7 @@ import { cacheFolder, copyJars, runTool, type Say, StackError } from '../stack/p
 const SPARK_VERSION = '4.0.0';
 /** Spark has these itself. */
 const NOT_COPIED = 'scala-library,hadoop-client-api,hadoop-client-runtime,slf4j-api';
+const FIRST_JAVA = 17;
 const PIP_DEADLINE_MS = 20 * 60_000;
 
 const here = fileURLToPath(new URL('.', import.meta.url));
@@ -20,6 +21,12 @@ const here = fileURLToPath(new URL('.', import.meta.url));
 /** The folder with `venv` and `jars`. */
 export async function provisionSpark(say: Say): Promise<string> {
   const home = join(cacheFolder(), 'spark', SPARK_VERSION);
+  const java = spawnSync('java', ['-version'], { encoding: 'utf8' });
+  const found = Number(/version "(\d+)/.exec(java.stderr ?? '')?.[1] ?? 0);
+  if (found < FIRST_JAVA) {
+    const there = found === 0 ? '`java` is not on PATH' : `\`java\` on PATH is ${found}`;
+    throw new StackError(`Spark ${SPARK_VERSION} needs Java ${FIRST_JAVA} or newer, and ${there}.`);
+  }
   mkdirSync(home, { recursive: true });
   await Promise.all([installPackages(home, say), fetchJars(home, say)]);
   return home;

@@ -3,7 +3,7 @@
  * batch and goes on from its checkpoint; then `millrace verify --against` finds nothing, and finds what is planted.
  */
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { KafkaConfig } from '../../src/config.ts';
@@ -114,9 +114,10 @@ describe('the Spark jobs, on a real Kafka', function () {
   });
 
   it('are found out when a value, a row or a copy is not as the log says', async () => {
-    const file = readdirSync(at('rows'), { recursive: true, encoding: 'utf8' })
+    cpSync(at('rows'), at('planted'), { recursive: true });
+    const file = readdirSync(at('planted'), { recursive: true, encoding: 'utf8' })
       .filter((name) => name.endsWith('.json') && !/(^|\/)[._]/.test(name))
-      .map((name) => at('rows', name))
+      .map((name) => at('planted', name))
       .find((name) => readFileSync(name, 'utf8').split('\n').length > 20)!;
     const lines = readFileSync(file, 'utf8').trimEnd().split('\n');
     const rows = lines.map((line) => JSON.parse(line) as Row);
@@ -130,13 +131,13 @@ describe('the Spark jobs, on a real Kafka', function () {
       lines[lost + 2],
     ];
     writeFileSync(file, `${planted.join('\n')}\n`);
-    const { code, out } = await runMillrace(['verify', '--against', 'rows'], { cwd: folder });
+    const { code, out } = await runMillrace(['verify', '--against', 'planted'], { cwd: folder });
     assert.equal(code, 1, out);
     assert.match(out, /^different {2}.*: sum is \S+, the log says \S+$/m);
     assert.match(out, /^missing {4}/m);
     assert.match(out, /^twice {6}/m);
     assert.match(out, / 3 differences\.$/m);
-    const loose = await runMillrace(['verify', '--against', 'rows', '--tolerance', 'sum=1e-12'], { cwd: folder });
+    const loose = await runMillrace(['verify', '--against', 'planted', '--tolerance', 'sum=1e-12'], { cwd: folder });
     assert.match(loose.out, / 2 differences\.$/m);
   });
 });
