@@ -59,7 +59,7 @@ const RUN_BY_HAND = [
   'npm run bench -- peers',
   'npm run bench -- kafka-settings',
   'npm run bench -- pages',
-  'npm run bench -- rollup',
+  'npm run bench -- rollup --peers --kill',
   'npm run bench -- scale',
 ];
 /** No Docker engine: the README says that these were not run. */

@@ -4,12 +4,14 @@
  * time, so a window of one series is the same work however many series there are.
  *
  *   npm run bench -- rollup [--readings 1000000] [--devices 10,1000,10000] [--each 10] [--logs kafka,spool]
- *                           [--stores influx,embedded] [--kill]
+ *                           [--stores influx,embedded] [--kill] [--peers]
  *
  * Kafka and InfluxDB are those that `npm run stack -- env` names; without them their lines are left out. CPU seconds are
  * those of the whole process, all threads, less what it takes to start on an empty log. A busy machine changes them little,
  * and readings a second a lot. Memory is the most that was resident at once. `--kill` adds what a kill -9 while it catches up
- * costs: the time from the new start until rows are written again.
+ * costs: the time from the new start until rows are written again, and how many of the log's readings are in no 10 s window
+ * of the store when all are closed (below 0: some are in it twice). `--peers` brings Telegraf to the log in Kafka
+ * (peers/telegraf-rollup.ts says what is the same and what is not).
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -20,6 +22,8 @@ import { type Config, parseConfig } from '../../src/config.ts';
 import { type GatewayProcess, startGateway } from '../support/gateway-process.ts';
 import { removeBuckets } from '../support/influx.ts';
 import { byPartition } from '../support/rollup-run.ts';
+import { kafkaSide } from './ingress/target.ts';
+import { type RollupPeer, startTelegrafRollup } from './peers/telegraf-rollup.ts';
 import { METRICS } from './rollup/load.ts';
 import { fillKafka, fillSpool, type Load, removeTopics, spanMs } from './rollup/logs.ts';
 import { cpuSeconds, peakMiB } from './rollup/process.ts';
@@ -42,21 +46,29 @@ streams:
 `;
 const { MILLRACE_TEST_KAFKA, MILLRACE_TEST_INFLUX, MILLRACE_TEST_INFLUX_TOKEN = '' } = process.env;
 
+const PEER = 'telegraf';
+/** Its smallest window, and the time to write it, twice. */
+const PEER_WINDOW_MS = 30_000;
+
 type LogKind = 'kafka' | 'spool';
 type StoreKind = 'influx' | 'embedded';
 
 interface Figures {
+  readonly system: 'millrace' | typeof PEER;
   readonly log: LogKind;
   readonly store: StoreKind;
   readonly devices: number;
   readonly readings: number;
-  readonly rows: number;
+  /** Null: not comparable. */
+  readonly rows: number | null;
   readonly readingsPerSecond: number;
   readonly cpuSecondsPerMillion: number;
   readonly startCpuSeconds: number;
   readonly peakMiB: number;
   /** With --kill: from the new start until rows are written again. */
   readonly recoverySeconds?: number;
+  /** With --kill: readings of the log that are in no window of the store, less those that are there twice. */
+  readonly lost?: number;
 }
 
 export async function run(args: readonly string[] = []): Promise<object> {
@@ -69,6 +81,7 @@ export async function run(args: readonly string[] = []): Promise<object> {
       logs: { type: 'string', default: 'kafka,spool' },
       stores: { type: 'string', default: 'influx,embedded' },
       kill: { type: 'boolean', default: false },
+      peers: { type: 'boolean', default: false },
     },
   });
   const logs = values.logs.split(',').filter((log) => log === 'spool' || MILLRACE_TEST_KAFKA) as LogKind[];
@@ -76,7 +89,9 @@ export async function run(args: readonly string[] = []): Promise<object> {
     .split(',')
     .filter((store) => store === 'embedded' || MILLRACE_TEST_INFLUX) as StoreKind[];
   const all: Figures[] = [];
-  console.log('log    store     devices   readings      rows  readings/s  CPU-s per million  peak MiB  recovery s');
+  console.log(
+    'system   log    store     devices   readings      rows  readings/s  CPU-s per million  peak MiB  recovery s      lost',
+  );
   for (const log of logs) {
     for (const devices of values.devices.split(',').map(Number)) {
       const shape = { devices, perSecond: Number(values.each), readings: Number(values.readings) };
@@ -84,7 +99,13 @@ export async function run(args: readonly string[] = []): Promise<object> {
       try {
         for (const store of stores) {
           const measured = await bench.measure(store);
-          const figures = values.kill ? { ...measured, recoverySeconds: await bench.recovery(store) } : measured;
+          const figures = values.kill ? { ...measured, ...(await bench.recovery(store)) } : measured;
+          all.push(figures);
+          console.log(line(figures));
+        }
+        if (values.peers && log === 'kafka' && MILLRACE_TEST_INFLUX) {
+          const measured = await bench.measurePeer();
+          const figures = values.kill ? { ...measured, lost: await bench.peerLoss() } : measured;
           all.push(figures);
           console.log(line(figures));
         }
@@ -142,7 +163,7 @@ class Bench {
       const pid = gateway.child.pid!;
       const cpu = cpuSeconds(pid) - startCpuSeconds;
       return {
-        ...{ log: this.#log, store, devices, readings, startCpuSeconds },
+        ...{ system: 'millrace', log: this.#log, store, devices, readings, startCpuSeconds },
         rows: await gateway.metric('millrace_rows_written_total'),
         readingsPerSecond: (readings - counted) / seconds,
         cpuSecondsPerMillion: (cpu / readings) * 1e6,
@@ -154,8 +175,8 @@ class Bench {
     }
   }
 
-  /** kill -9 as soon as rows are written: seconds from the new start until rows are written again. */
-  async recovery(store: StoreKind): Promise<number> {
+  /** kill -9 as soon as rows are written: seconds from the new start until rows are written again, and what is lost. */
+  async recovery(store: StoreKind): Promise<{ recoverySeconds: number; lost: number }> {
     const options = this.#options(store, this.#name);
     if (this.#log === 'spool') await fillSpool(this.#config(store), this.#load, this.#tickMs);
     const before = await startGateway(options);
@@ -167,11 +188,81 @@ class Bench {
     const after = await startGateway(options);
     try {
       await until(async () => (await after.metric('millrace_rows_written_total')) > 0);
-      return (performance.now() - killedMs) / 1_000;
+      const recoverySeconds = (performance.now() - killedMs) / 1_000;
+      await this.#until(after, (frontierMs) => frontierMs >= this.#endMs);
+      return { recoverySeconds, lost: this.#load.readings - (await countedIn(after)) };
     } finally {
       await after.end('SIGKILL');
       this.#runs++;
     }
+  }
+
+  /** The same log, read by Telegraf. */
+  async measurePeer(): Promise<Figures> {
+    const empty = await this.#startPeer(`${this.#name}-empty`);
+    const startCpuSeconds = cpuSeconds(empty.pid);
+    await empty.close();
+    await removeTopics(this.#config('influx', `${this.#name}-empty`));
+    const { devices, readings } = this.#load;
+    const records = await this.#records();
+    const peer = await this.#startPeer(this.#name);
+    try {
+      let first: { atMs: number; committed: number } | null = null;
+      await until(async () => {
+        const committed = await peer.committed();
+        if (committed > 0) first ??= { atMs: performance.now(), committed };
+        return committed >= records;
+      });
+      const { atMs, committed } = first ?? { atMs: Number.NaN, committed: 0 };
+      const seconds = (performance.now() - atMs) / 1_000;
+      await windowsWritten(peer, readings);
+      return {
+        ...{ system: PEER, log: 'kafka', store: 'influx', devices, readings, startCpuSeconds },
+        rows: null,
+        readingsPerSecond: (records - committed) / seconds,
+        cpuSecondsPerMillion: ((cpuSeconds(peer.pid) - startCpuSeconds) / readings) * 1e6,
+        peakMiB: peakMiB(peer.pid),
+      };
+    } finally {
+      await peer.close();
+    }
+  }
+
+  /** kill -9 when it has read a third, and a new start: readings that are in none of its windows. */
+  async peerLoss(): Promise<number> {
+    const records = await this.#records();
+    const peer = await this.#startPeer(this.#name);
+    try {
+      await until(async () => (await peer.committed()) > records / 3);
+      await peer.kill();
+      if ((await peer.committed()) >= records) throw new Error('all was read before the kill: give more --readings');
+      await peer.start();
+      await until(async () => (await peer.committed()) >= records);
+      return this.#load.readings - (await windowsWritten(peer, this.#load.readings));
+    } finally {
+      await peer.close();
+    }
+  }
+
+  async #startPeer(name: string) {
+    const topic = `${name}.readings`;
+    const run = this.#runs++;
+    const side = await kafkaSide(MILLRACE_TEST_KAFKA!);
+    // there already, but for the empty one
+    await side.admin.createTopics({ topics: [{ topic, numPartitions: PARTITIONS }] });
+    await side.admin.disconnect();
+    return startTelegrafRollup({
+      ...{ brokers: MILLRACE_TEST_KAFKA!, topic, group: `${name}-${PEER}-${run}` },
+      ...{ server: influxServer(), bucket: `${this.#name}_${PEER}_${run}` },
+    });
+  }
+
+  /** Records in the topic up to its last reading: the tick at the end of each partition is no message to Telegraf. */
+  async #records(): Promise<number> {
+    const side = await kafkaSide(MILLRACE_TEST_KAFKA!);
+    const count = await side.count(`${this.#name}.readings`);
+    await side.admin.disconnect();
+    return count - PARTITIONS;
   }
 
   async close(): Promise<void> {
@@ -235,6 +326,21 @@ class Bench {
   }
 }
 
+/** Readings that its smallest windows hold, of one metric. */
+async function countedIn(gateway: GatewayProcess): Promise<number> {
+  const answer = await gateway.get(`/api/v1/rows?stream=environment&window=10s&metric=${METRICS[0]}&from=0`);
+  const text = await answer.text();
+  if (!answer.ok) throw new Error(text);
+  return text.split('\n').reduce((sum, row) => (row === '' ? sum : sum + JSON.parse(row).count), 0);
+}
+
+/** Waits until all readings are in windows that it has written, or no more can come; answers how many are. */
+async function windowsWritten(peer: RollupPeer, readings: number): Promise<number> {
+  const endMs = performance.now() + PEER_WINDOW_MS;
+  while ((await peer.stored()) < readings && performance.now() < endMs) await sleep(POLL_MS);
+  return peer.stored();
+}
+
 function influxServer() {
   return { url: MILLRACE_TEST_INFLUX ?? '', org: 'millrace', token: MILLRACE_TEST_INFLUX_TOKEN };
 }
@@ -248,16 +354,19 @@ async function until(condition: () => Promise<boolean>): Promise<void> {
 }
 
 function line(figures: Figures): string {
-  const { log, store, devices, readings, rows, readingsPerSecond, cpuSecondsPerMillion, recoverySeconds } = figures;
+  const { system, log, store, devices, readings, rows, readingsPerSecond, cpuSecondsPerMillion } = figures;
+  const { recoverySeconds, lost } = figures;
   return [
+    system.padEnd(8),
     log.padEnd(6),
     store.padEnd(9),
     String(devices).padStart(7),
     String(readings).padStart(10),
-    String(rows).padStart(9),
+    String(rows ?? '').padStart(9),
     Math.round(readingsPerSecond).toLocaleString('en').padStart(11),
     cpuSecondsPerMillion.toFixed(2).padStart(18),
     figures.peakMiB.toFixed(0).padStart(9),
     (recoverySeconds?.toFixed(1) ?? '').padStart(11),
+    (lost?.toLocaleString('en') ?? '').padStart(9),
   ].join(' ');
 }

@@ -2,7 +2,7 @@
  * The README's tables of figures, made from the results in test/bench/results: `npm run generate` writes them between their
  * marks, and a test fails while the README says something else.
  */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const README = fileURLToPath(new URL('../../README.md', import.meta.url));
@@ -21,6 +21,19 @@ interface PeerFigures {
   readonly lost: number;
 }
 
+interface RollupFigures {
+  /** Older results know only one. */
+  readonly system?: 'millrace' | 'telegraf';
+  readonly log: 'kafka' | 'spool';
+  readonly store: 'influx' | 'embedded';
+  readonly devices: number;
+  readonly readingsPerSecond: number;
+  readonly cpuSecondsPerMillion: number;
+  readonly peakMiB: number;
+  readonly lost?: number;
+  readonly readings: number;
+}
+
 const SYSTEMS: readonly (readonly [system: string, title: string, peer: string | null])[] = [
   ['aedes', 'bare Aedes, which keeps nothing', null],
   ['spool', 'Millrace, acknowledged from the spool', null],
@@ -29,13 +42,51 @@ const SYSTEMS: readonly (readonly [system: string, title: string, peer: string |
 ];
 const FLAT_OUT = '100 x 20 flat out';
 const STEADY = '1,000 x 1 at 10,000/s';
+const ROLLUP_DEVICES = 1_000;
+const ROLLUP_SYSTEMS = { millrace: 'Millrace', telegraf: 'Telegraf' } as const;
+const LOGS = { spool: 'spool', kafka: 'Kafka' } as const;
+const STORES = { influx: 'InfluxDB', embedded: 'embedded store' } as const;
 
 /** The README with its tables as the results have them. */
 export function withTables(readme: string): string {
-  return readme.replace(
-    /(<!-- figures: ingress -->\n)[\s\S]*?(<!-- end of figures -->)/,
-    (_, begin: string, end: string) => `${begin}${ingressTable()}${end}`,
-  );
+  return readme
+    .replace(
+      /(<!-- figures: ingress -->\n)[\s\S]*?(<!-- end of figures -->)/,
+      (_, begin: string, end: string) => `${begin}${ingressTable()}${end}`,
+    )
+    .replace(
+      /(<!-- figures: rollup -->\n)([\s\S]*?)(<!-- end of figures -->)/,
+      (_, begin: string, old: string, end) => {
+        return `${begin}${isMeasured('rollup') ? rollupTable() : old}${end}`;
+      },
+    );
+}
+
+function rollupTable(): string {
+  const { runs } = result<{ readonly runs: readonly RollupFigures[] }>('rollup');
+  const shown = runs.filter(({ devices }) => devices === ROLLUP_DEVICES);
+  const isKilled = shown.some(({ lost }) => lost !== undefined);
+  const rows = shown.map((figures) => {
+    const {
+      system = 'millrace',
+      log,
+      store,
+      readingsPerSecond,
+      cpuSecondsPerMillion,
+      peakMiB,
+      lost,
+      readings,
+    } = figures;
+    const killed = lost === undefined ? '' : `${number(lost)} of ${number(readings)}`;
+    const cells = [
+      ...[ROLLUP_SYSTEMS[system], LOGS[log], STORES[store], number(readingsPerSecond)],
+      ...[cpuSecondsPerMillion.toFixed(1), peakMiB.toFixed(0), ...(isKilled ? [killed] : [])],
+    ];
+    return `| ${cells.join(' | ')} |\n`;
+  });
+  const head = ['', 'from', 'into', 'readings/s', 'CPU-s per million', 'peak MiB'];
+  if (isKilled) head.push('lost of those in the log');
+  return `| ${head.join(' | ')} |\n|${'---|'.repeat(head.length)}\n${rows.join('')}`;
 }
 
 function ingressTable(): string {
@@ -70,6 +121,10 @@ function ingressTable(): string {
 /** Three significant digits. */
 function number(value: number): string {
   return Number(value.toPrecision(3)).toLocaleString('en-US');
+}
+
+function isMeasured(bench: string): boolean {
+  return existsSync(new URL(`results/${bench}.json`, import.meta.url));
 }
 
 function result<F>(bench: string): F {

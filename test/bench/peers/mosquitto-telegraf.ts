@@ -2,22 +2,20 @@
  * A peer on the same work: Mosquitto takes the messages, Telegraf subscribes, parses the JSON, takes site and device from
  * the topic and writes each reading to Kafka, keyed by its device. Settings in its favour: Mosquitto's queue without a bound,
  * Telegraf's persistent session (what ties its acknowledgement to Kafka), large batches, a flush ten times a second.
- * Telegraf is built once from its Go module into the cache folder; Mosquitto is the system's.
+ * Mosquitto is the system's.
  */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
-import { cacheFolder } from '../../../compose/stack/provision.ts';
 import { freePort } from '../../support/mosquitto.ts';
 import { until } from '../../support/until.ts';
 import { kafkaSide, PARTITIONS, type Target } from '../ingress/target.ts';
+import { provisionTelegraf } from './telegraf.ts';
 
-const TELEGRAF_VERSION = 'v1.37.2';
 const START_MS = 20_000;
 
 export async function startMosquittoTelegraf(brokers: string): Promise<Target> {
@@ -68,14 +66,6 @@ export async function startMosquittoTelegraf(brokers: string): Promise<Target> {
       rmSync(folder, { recursive: true, force: true });
     },
   };
-}
-
-function provisionTelegraf(): string {
-  const folder = join(cacheFolder(), 'telegraf');
-  const script = fileURLToPath(new URL('build-telegraf.sh', import.meta.url));
-  const built = spawnSync('bash', [script, folder, TELEGRAF_VERSION], { stdio: ['ignore', 'inherit', 'inherit'] });
-  if (built.status !== 0) throw new Error('Telegraf could not be built; what is missing is said above');
-  return join(folder, `telegraf-${TELEGRAF_VERSION}`);
 }
 
 function mosquittoConf(port: number, folder: string): string {
