@@ -88,6 +88,7 @@ describe('millrace torture', function () {
   it('says what is wrong with its command line', async () => {
     const wrong: [string[], RegExp][] = [
       [['--minutes', 'x'], /--minutes x is not a number above 0/],
+      [['--minutes', '61', '--soak'], /--minutes 61 is not a number above 0 and up to 60/],
       [['--seed', '-1'], /--seed -1 is not an integer from 0/],
       [['--mutant', 'nothing'], /--mutant nothing is not known[\s\S]*early-ack[\s\S]*no-dedupe/],
       [['--config', 'missing.yaml'], /missing\.yaml/],
