@@ -3,29 +3,32 @@
  * events a second: how many gateways, partitions and rollups. CPU per message, from /proc, not throughput: on a machine with few
  * cores the processes share them, and each of them would wait for the others.
  *
- *   eval "$(npm run --silent stack -- env)" && npm run bench -- scale [--messages 200000] [--rounds 2]
+ *   eval "$(npm run --silent stack -- env)" && npm run bench -- scale [--processes 1,2,4] [--messages 200000] [--rounds 2]
+ *                                                                   [--warm 50000] [--rate 1000] [--seconds 10]
  *
  * Each gateway has a load of its own, the same however many there are (QoS 1, 85 bytes of JSON with three metrics). A run ends when the rollups, which read
- * meanwhile, have counted every message. `busiest` is the thread that has the most to do: a process can take as many messages as it can.
+ * meanwhile, have counted every message. Before it, each gateway gets `--warm` messages: the compiler of each process has its work done by then. `busiest` is the thread that has the most to do: a process can take as many messages as it can.
+ *
+ * Then each gateway gets `--rate` messages a second for `--seconds`, and what a simulation (scale/simulate.ts) predicts from the service
+ * times is set beside the latencies that are found; at last it says what 10, 100 and 1,000 such gateways have to expect.
  *
  * The plan is arithmetic on these figures (scale/plan.ts), printed with its steps. Kafka itself, InfluxDB and the network are not measured here.
  */
 import { randomUUID } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { cpus, tmpdir } from 'node:os';
+import { cpus, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { Kafka, logLevel } from 'kafkajs';
 import { type GatewayProcess, startGateway, startSimulator } from '../support/gateway-process.ts';
 import { cpuSeconds, threadSeconds } from './rollup/process.ts';
+import { compare, expectAt, fitService, medianPoint, type Point } from './scale/compare.ts';
+import { measureAt } from './scale/latency.ts';
 import { type Cost, type Measured, planFor } from './scale/plan.ts';
 
-const COUNTS = [1, 2, 4];
 const PARTITIONS = 12;
 const TARGET_PER_SECOND = 1_000_000;
-/** Of each gateway: the compiler of each process has its work done by then. */
-const WARM_MESSAGES = 50_000;
 const COUNTED_MS = 120_000;
 const STREAM = `streams:
   environment: { topic: "sensors/{site}/{device}/environment", time: ts, sequence: seq, metrics: [temperature, humidity, pressure] }
@@ -34,23 +37,67 @@ const STREAM = `streams:
 export async function run(args: string[]): Promise<object> {
   const { values } = parseArgs({
     args,
-    options: { messages: { type: 'string', default: '200000' }, rounds: { type: 'string', default: '2' } },
+    options: {
+      messages: { type: 'string', default: '200000' },
+      rounds: { type: 'string', default: '2' },
+      processes: { type: 'string', default: '1,2,4' },
+      warm: { type: 'string', default: '50000' },
+      rate: { type: 'string', default: '1000' },
+      seconds: { type: 'string', default: '10' },
+    },
   });
   const brokers = process.env.MILLRACE_TEST_KAFKA;
   if (!brokers) throw new Error('needs a Kafka: eval "$(npm run --silent stack -- env)"');
-  const rounds: Measured[][] = COUNTS.map(() => []);
+  const counts = values.processes.split(',').map(Number);
+  const rounds: Measured[][] = counts.map(() => []);
+  const points: Point[][] = counts.map(() => []);
+  if (counts.length < 2) throw new Error('--processes needs two numbers or more: how cost grows is told from them');
+  const perSecond = Number(values.rate);
+  const work = {
+    messages: Number(values.messages),
+    warm: Number(values.warm),
+    perSecond,
+    seconds: Number(values.seconds),
+  };
   for (let round = 0; round < Number(values.rounds); round++) {
-    for (const [index, count] of COUNTS.entries()) {
-      rounds[index]!.push(await measure(brokers, count, Number(values.messages)));
+    for (const [index, count] of counts.entries()) {
+      const { cost, point } = await measure(brokers, count, work);
+      rounds[index]!.push(cost);
+      points[index]!.push(point);
     }
   }
   const measured = rounds.map(medianOf);
   const plan = planFor(measured, TARGET_PER_SECOND);
   for (const step of plan.steps) console.log(step);
-  return { cores: cpus().length, messages: Number(values.messages), measured, plan };
+  const found = points.map(medianPoint);
+  const service = fitService(found[0]!, perSecond, PARTITIONS);
+  const compared = compare(found, service, perSecond, PARTITIONS);
+  const expected = expectAt([10, 100, 1_000], service, measured, perSecond);
+  for (const line of [...compared.lines, ...expected.lines]) console.log(line);
+  const [load] = loadavg();
+  if (load! > cpus().length) {
+    console.log(
+      `load ${load!.toFixed(1)} on ${cpus().length} cores: threads waited for cores, which the simulation leaves out`,
+    );
+  }
+  const simulated = { service, compared: compared.rows, expected: expected.rows };
+  return { cores: cpus().length, load, messages: Number(values.messages), measured, plan, simulated };
 }
 
-async function measure(brokers: string, count: number, messages: number): Promise<Measured> {
+interface Found {
+  readonly cost: Measured;
+  readonly point: Point;
+}
+
+/** Of each gateway. */
+interface Work {
+  readonly warm: number;
+  readonly messages: number;
+  readonly perSecond: number;
+  readonly seconds: number;
+}
+
+async function measure(brokers: string, count: number, work: Work): Promise<Found> {
   const folder = mkdtempSync(join(tmpdir(), 'millrace-scale-'));
   const prefix = `scale-${randomUUID().slice(0, 8)}`;
   const kafka = `kafka: { brokers: ["${brokers}"], prefix: ${prefix}, group: ${prefix}, partitions: ${PARTITIONS} }\n`;
@@ -90,13 +137,14 @@ async function measure(brokers: string, count: number, messages: number): Promis
       }
     };
     // The first messages also wait for the consumer group to have settled.
-    const warm = await send(WARM_MESSAGES);
+    const warm = await send(work.warm);
     await untilCounted(warm);
     const before = [gateways, rollups].map(snapshot);
-    const sent = await send(messages);
+    const sent = await send(work.messages);
     await untilCounted(warm + sent);
     const [gateway, rollup] = [gateways, rollups].map((all, i) => costOf(before[i]!, snapshot(all), sent));
-    return { processes: count, gateway: gateway!, rollup: rollup! };
+    const cost = { processes: count, gateway: gateway!, rollup: rollup! };
+    return { cost, point: await measureAt(work.perSecond, work.seconds, gateways, rollups) };
   } finally {
     for (const one of [...gateways, ...rollups]) await one.end('SIGKILL');
     await dropTopics(brokers, prefix);
