@@ -74,6 +74,8 @@ export function compare(
   perSecond: number,
   partitions: number,
 ): { readonly rows: readonly Compared[]; readonly lines: readonly string[] } {
+  const fewest = points[0]!.processes;
+  const isFitted = (processes: number, what: string) => processes === fewest && !what.startsWith('PUBACK');
   const rows = points.flatMap((point) => {
     const { acknowledged, forwardMeanMs, rollupMeanMs } = simulate(
       service,
@@ -93,7 +95,7 @@ export function compare(
     `simulated with the service times of one process at ${perSecond.toLocaleString('en')}/s (${fitted}), against what was measured:`,
     ...rows.map(
       ({ processes, what, measuredMs, predictedMs, errorPercent }) =>
-        `  ${processes} x ${what}: measured ${measuredMs} ms, predicted ${predictedMs} ms, ${errorPercent > 0 ? '+' : ''}${errorPercent} %`,
+        `  ${processes} x ${what}: measured ${measuredMs} ms, predicted ${predictedMs} ms, ${errorPercent > 0 ? '+' : ''}${errorPercent} %${isFitted(processes, what) ? ' (fitted)' : ''}`,
     ),
   ];
   return { rows, lines };
@@ -116,7 +118,7 @@ export function expectAt(
   });
   const lines = rows.map(({ gateways, rollups, partitions, acknowledged, counted, busy, longestQueue, ...more }) =>
     [
-      `${gateways.toLocaleString('en')} gateways at ${perSecond.toLocaleString('en')}/s, ${rollups} rollups, ${partitions} partitions:`,
+      `${gateways.toLocaleString('en')} gateways at ${perSecond.toLocaleString('en')}/s, rollups: ${rollups}, partitions: ${partitions}:`,
       `PUBACK p50 ${round(acknowledged.p50Ms)} ms, p99 ${round(acknowledged.p99Ms)} ms;`,
       `counted p50 ${round(counted.p50Ms)} ms, p99 ${round(counted.p99Ms)} ms;`,
       `busy: main ${percent(busy.main)}, rollup ${percent(busy.rollup)};`,
