@@ -125,6 +125,7 @@ class Bench {
   readonly #load: Load;
   /** All windows that end by then close. */
   readonly #endMs: number;
+  readonly #buckets = new Set<string>();
   #runs = 0;
 
   static async open(log: LogKind, shape: Omit<Load, 'startMs'>): Promise<Bench> {
@@ -215,7 +216,9 @@ class Bench {
       });
       const { atMs, committed } = first ?? { atMs: Number.NaN, committed: 0 };
       const seconds = (performance.now() - atMs) / 1_000;
-      await windowsWritten(peer, readings);
+      const written = await windowsWritten(peer, readings);
+      // else what is lost by a kill says nothing
+      if (written !== readings) throw new Error(`Telegraf counted ${written} of ${readings} readings without a kill`);
       return {
         ...{ system: PEER, log: 'kafka', store: 'influx', devices, readings, startCpuSeconds },
         rows: null,
@@ -267,7 +270,7 @@ class Bench {
 
   async close(): Promise<void> {
     if (this.#log === 'kafka') await removeTopics(this.#config('embedded'));
-    if (MILLRACE_TEST_INFLUX) await removeBuckets(influxServer(), this.#name);
+    if (MILLRACE_TEST_INFLUX) for (const bucket of this.#buckets) await removeBuckets(influxServer(), bucket);
     rmSync(this.#folder, { recursive: true, force: true });
   }
 
@@ -305,11 +308,12 @@ class Bench {
 
   #yaml(store: StoreKind, name: string): string {
     const { url, org, token } = influxServer();
+    const bucket = `${name}-${this.#log}${this.#runs}`;
+    this.#buckets.add(bucket);
     return [
       this.#log === 'kafka' &&
         `kafka: { brokers: [${MILLRACE_TEST_KAFKA}], prefix: ${name}, group: ${name}-${store}-${this.#runs}, partitions: ${PARTITIONS}, session_timeout: ${SESSION_MS}ms }`,
-      store === 'influx' &&
-        `influx: { url: "${url}", org: ${org}, token: "${token}", bucket: ${name}-${this.#log}${this.#runs} }`,
+      store === 'influx' && `influx: { url: "${url}", org: ${org}, token: "${token}", bucket: ${bucket} }`,
       RULES,
     ]
       .filter(Boolean)
