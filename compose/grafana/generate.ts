@@ -616,7 +616,9 @@ function sensors(): Dashboard {
       ).span(24),
     )
     .withRow(closedRow())
-    .withPanel(stat('Readings', `SELECT sum("count") FROM "climate" WHERE ${of('temperature')}`, 'Each counted once.'))
+    .withPanel(
+      stat('Climate readings', `SELECT sum("count") FROM "climate" WHERE ${of('temperature')}`, 'Each counted once.'),
+    )
     .withPanel(
       stat(
         'Sent twice',
