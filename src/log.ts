@@ -46,6 +46,12 @@ export interface LogRecord {
 /** A record that is about to be appended: a value that is a text is kept as UTF-8. */
 export type NewRecord = Omit<LogRecord, 'value'> & { readonly value: Uint8Array | string };
 
+/** As writers of other logs than the spool take it. */
+export function withBytes(record: NewRecord): LogRecord {
+  const { value } = record;
+  return { ...record, value: typeof value === 'string' ? Buffer.from(value) : value };
+}
+
 export interface StoredRecord extends LogRecord {
   /** Position within its partition. Positions grow, and may have holes. */
   readonly offset: number;

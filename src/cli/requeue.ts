@@ -15,7 +15,7 @@ import { fail, type Outcome, succeed } from '../errors.ts';
 import { kafkaTopics } from '../journal/kafka-topics.ts';
 import { kafkaWriter } from '../journal/kafka-writer.ts';
 import { openSpool } from '../journal/spool.ts';
-import type { LogRecord } from '../log.ts';
+import { type NewRecord, withBytes } from '../log.ts';
 import { ACCOUNTS_GROUP } from '../parts/accounts.ts';
 import { placeOf, walkDeadLetters } from '../parts/dead-letters.ts';
 import { spoolFolder } from '../parts/folders.ts';
@@ -267,10 +267,10 @@ function openTopics({ telemetry }: OpenedLog, config: Config): Outcome<Target> {
   return succeed({
     through: `the topics ${config.kafka!.prefix}.* of Kafka at ${config.kafka!.brokers.join(', ')}`,
     received: monotoneStamp(systemClock),
-    append(record: LogRecord, onDurable: (outcome: Outcome) => void) {
+    append(record: NewRecord, onDurable: (outcome: Outcome) => void) {
       const writer = record.kind === 'reading' ? readings : deadLetters;
       // One append at a time keeps the order.
-      last = last.then(() => writer.append([record])).then(onDurable);
+      last = last.then(() => writer.append([withBytes(record)])).then(onDurable);
     },
     async close() {
       await readings.close();

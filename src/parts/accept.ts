@@ -25,9 +25,9 @@ export interface AcceptNeeds {
   /** Called before they are appended; a refused payload counts as one. */
   received(readings: number): void;
   /** Durable means what `ack` in the configuration says: the spool's disk, or all in-sync replicas of Kafka. */
-  append(record: NewRecord, onDurable: (outcome: Outcome) => void): void;
+  readonly append: (record: NewRecord, onDurable: (outcome: Outcome) => void) => void;
   /** All of them or none, with one answer. */
-  appendBatch(records: readonly NewRecord[], onDurable: (outcome: Outcome) => void): void;
+  readonly appendBatch: (records: readonly NewRecord[], onDurable: (outcome: Outcome) => void) => void;
   readonly telemetry: Telemetry;
   onAccepted(reading: Reading, receivedMs: number): void;
   onRefused(refusal: Refusal, receivedMs: number): void;

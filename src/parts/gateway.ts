@@ -53,7 +53,7 @@ export interface Gateway {
    * inspected by the streams before or by those after.
    */
   prepare(added: readonly Stream[]): Promise<Outcome<() => Promise<void>>>;
-  append(record: NewRecord, onDurable: (outcome: Outcome) => void): void;
+  readonly append: (record: NewRecord, onDurable: (outcome: Outcome) => void) => void;
   /** Null: the configuration has none. */
   readonly commands: Commands | null;
 }

@@ -29,8 +29,8 @@ import type { NewRecord, RecordKind } from '../log.ts';
 type SpoolSide = Pick<SpoolStats, 'endOffset' | 'voided' | 'voidTo'>;
 
 export interface LedgerSpool {
-  append(record: NewRecord, onDurable: (outcome: Outcome) => void): void;
-  appendBatch(records: readonly NewRecord[], onDurable: (outcome: Outcome) => void): void;
+  readonly append: (record: NewRecord, onDurable: (outcome: Outcome) => void) => void;
+  readonly appendBatch: (records: readonly NewRecord[], onDurable: (outcome: Outcome) => void) => void;
   stats(): SpoolSide;
 }
 

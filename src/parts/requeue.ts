@@ -31,7 +31,7 @@ export interface RequeueNeeds {
   readonly streams: Readonly<Record<string, Stream>>;
   inspect(message: Message): Inspection;
   /** As in accept.ts: durable, in the order of the calls, means what `ack` says. */
-  append(record: NewRecord, onDurable: (outcome: Outcome) => void): void;
+  readonly append: (record: NewRecord, onDurable: (outcome: Outcome) => void) => void;
   /** The stamp of what is appended. */
   received(): number;
   /** Called with the number of readings before they are appended. */

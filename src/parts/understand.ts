@@ -11,8 +11,8 @@ import { kafkaReader } from '../journal/kafka-reader.ts';
 import { kafkaTopics, untilTopicsReady } from '../journal/kafka-topics.ts';
 import { type KafkaWriter, kafkaWriter } from '../journal/kafka-writer.ts';
 import { openSpoolReader } from '../journal/spool-reader.ts';
-import type { LogReader } from '../log.ts';
-import { encodeReading, type Reading } from '../reading.ts';
+import { type LogReader, withBytes } from '../log.ts';
+import type { Reading } from '../reading.ts';
 import type { Telemetry } from '../telemetry.ts';
 import { type Example, type Intents, parseExamples, train } from '../understand/intents.ts';
 import { Language } from '../understand/language.ts';
@@ -94,10 +94,7 @@ export async function startUnderstandPart(
         const receivedMs = stamp();
         return kafka.appendTo(
           partition,
-          made.map((reading) => ({
-            ...readingRecord(reading, receivedMs, ''),
-            value: Buffer.from(encodeReading(reading)),
-          })),
+          made.map((reading) => withBytes(readingRecord(reading, receivedMs, ''))),
         );
       };
     } else {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { fail, type Outcome, succeed } from '../../src/errors.ts';
 import type { ForwardTally } from '../../src/journal/forward.ts';
-import type { LogRecord, RecordKind } from '../../src/log.ts';
+import type { NewRecord, RecordKind } from '../../src/log.ts';
 import { Ledger } from '../../src/parts/ledger.ts';
 
 /** A spool and a forward in memory that can be told to make one mistake. */
@@ -24,9 +24,9 @@ class World {
   constructor(kafka: boolean, leftOver: number) {
     for (let i = 0; i < leftOver; i++) this.#kinds.push('reading');
     const spool = {
-      append: ({ kind }: LogRecord, onDurable: (outcome: Outcome) => void) =>
+      append: ({ kind }: NewRecord, onDurable: (outcome: Outcome) => void) =>
         void this.#waiting.push({ kind, onDurable }),
-      appendBatch: (records: readonly LogRecord[], onDurable: (outcome: Outcome) => void) =>
+      appendBatch: (records: readonly NewRecord[], onDurable: (outcome: Outcome) => void) =>
         records.forEach(({ kind }, i) => {
           this.#waiting.push({ kind, onDurable: i === records.length - 1 ? onDurable : () => {} });
         }),
@@ -45,7 +45,7 @@ class World {
   receiveBatch(readings: number): void {
     this.ledger.received(readings);
     const record = { kind: 'reading', key: '', receivedMs: 0, stream: '', topic: '', value: new Uint8Array() } as const;
-    this.ledger.appendBatch(Array<LogRecord>(readings).fill(record), () => {});
+    this.ledger.appendBatch(Array<NewRecord>(readings).fill(record), () => {});
   }
 
   /** One group commit. */
