@@ -29,6 +29,24 @@ export type RecordKind =
   /** What the gateway took in, by minute and device: the left side of `millrace audit`; see parts/account.ts. */
   | 'account';
 
+/** All of them; a kind that is missing here is a type error. */
+const KNOWN: Readonly<Record<RecordKind, true>> = {
+  reading: true,
+  tick: true,
+  refusal: true,
+  requeued: true,
+  late: true,
+  pane: true,
+  alert: true,
+  command: true,
+  outcome: true,
+  account: true,
+};
+
+export function isRecordKind(text: string): text is RecordKind {
+  return Object.hasOwn(KNOWN, text);
+}
+
 export interface LogRecord {
   readonly kind: RecordKind;
   readonly key: string;

@@ -41,18 +41,8 @@ const KIND_CODES: Readonly<Record<RecordKind, number>> = {
   outcome: 9,
   account: 10,
 };
-const KINDS: readonly RecordKind[] = [
-  'reading',
-  'tick',
-  'refusal',
-  'late',
-  'pane',
-  'requeued',
-  'alert',
-  'command',
-  'outcome',
-  'account',
-];
+/** By their code less one. */
+const KINDS = (Object.keys(KIND_CODES) as RecordKind[]).sort((a, b) => KIND_CODES[a] - KIND_CODES[b]);
 const FLAG_ASCII = 1;
 const FLAG_JOINED = 2;
 const FLAG_TRACE = 4;

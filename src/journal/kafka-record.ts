@@ -9,21 +9,9 @@
  * A message of another producer without our headers reads as what its topic implies.
  */
 import type { IHeaders, KafkaMessage } from 'kafkajs';
-import type { LogRecord, Origin, RecordKind, StoredRecord } from '../log.ts';
+import { isRecordKind, type LogRecord, type Origin, type RecordKind, type StoredRecord } from '../log.ts';
 import { parseTraceparent } from '../traceparent.ts';
 
-const KINDS: ReadonlySet<string> = new Set<RecordKind>([
-  'reading',
-  'tick',
-  'refusal',
-  'late',
-  'pane',
-  'requeued',
-  'alert',
-  'command',
-  'outcome',
-  'account',
-]);
 /** Offset, timestamp, lengths and header names of one message; a close upper bound. */
 const OVERHEAD_BYTES = 64;
 
@@ -32,7 +20,7 @@ export function fromMessage(message: KafkaMessage, implied: RecordKind): StoredR
   const kind = text(headers, 'kind');
   const origin = originOf(text(headers, 'at'));
   const record: StoredRecord = {
-    kind: KINDS.has(kind) ? (kind as RecordKind) : implied,
+    kind: isRecordKind(kind) ? kind : implied,
     key: message.key?.toString() ?? '',
     receivedMs: Number(message.timestamp),
     stream: text(headers, 'stream'),

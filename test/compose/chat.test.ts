@@ -7,22 +7,19 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { sampleDashboards } from '../../compose/grafana/generate.ts';
 import type { Alert } from '../../src/alert.ts';
 import { systemClock } from '../../src/clock.ts';
-import { freePort } from '../../src/torture/program.ts';
 import { runMillrace } from '../support/gateway-process.ts';
-import { filled, panelsOf } from '../support/grafana.ts';
 import { removeBuckets } from '../support/influx.ts';
 import { RawClient } from '../support/mqtt-raw.ts';
+import { dashboardIsFilled, prepareSample, serverSettings, untilReady } from '../support/sample.ts';
 import { needInflux, needKafka } from '../support/servers.ts';
 import { until } from '../support/until.ts';
 
-const SAMPLE = fileURLToPath(new URL('../../compose/samples/chat/', import.meta.url));
 const MAIN = fileURLToPath(new URL('../../dist/src/main.js', import.meta.url));
 const DEADLINE_MS = 60_000;
 
@@ -46,28 +43,14 @@ describe('The chat sample', function () {
     for (const child of children.splice(0)) child.kill('SIGKILL');
   });
 
-  /** The sample's own files, with free ports, a data folder of its own and windows that close soon. */
   async function prepare(servers: string) {
-    const folder = mkdtempSync(join(tmpdir(), 'millrace-chat-'));
-    folders.push(folder);
-    cpSync(SAMPLE, folder, { recursive: true });
-    const config = join(folder, 'millrace.yaml');
-    const ports: Record<string, number> = {};
-    let text = readFileSync(config, 'utf8');
-    for (const port of ['1883', '8084', '8080']) {
-      ports[port] = await freePort();
-      text = text.replaceAll(new RegExp(`\\b${port}\\b`, 'g'), String(ports[port]));
-    }
-    for (const [from, to] of [
-      ['../../../demo-data/chat', join(folder, 'data')],
+    const changes = [
       ['{ grace: 5s }', '{ grace: 2s, tick: 250ms, disorder: 250ms, repair_delay: 1s }'],
       ['windows: [10s, 1m, 1h]', 'windows: [1s, 10s]'],
-    ] as const) {
-      assert.ok(text.includes(from), `the sample has ${from}`);
-      text = text.replace(from, to);
-    }
-    writeFileSync(config, `${text}\n${servers}`);
-    return { config, port: (name: string) => ports[name]! };
+    ] as const;
+    const sample = await prepareSample('chat', ['1883', '8084', '8080'], changes, servers);
+    folders.push(sample.folder);
+    return sample;
   }
 
   async function messagesAreUnderstood(servers: string): Promise<void> {
@@ -76,12 +59,7 @@ describe('The chat sample', function () {
     const start = async () => {
       const child = spawn(process.execPath, [MAIN, 'run', '--config', config], { stdio: 'ignore' });
       children.push(child);
-      const ready = () =>
-        fetch(`${http}/readyz`).then(
-          ({ ok }) => ok,
-          () => false,
-        );
-      await until(ready, 30_000, 'the gateway is ready');
+      await untilReady(http);
       return child;
     };
     const rowsOf = async (metric: string): Promise<Row[]> => {
@@ -176,17 +154,8 @@ describe('The chat sample', function () {
     const influx = needInflux(this);
     const name = `chat-${randomUUID().slice(0, 8)}`;
     try {
-      await messagesAreUnderstood(
-        `kafka: { brokers: [${brokers.map((broker) => `"${broker}"`)}], prefix: ${name}, group: ${name}, partitions: 3 }\n` +
-          `influx: { url: "${influx.url}", org: ${influx.org}, bucket: ${name}, token: "${influx.token}" }\n`,
-      );
-      for (const { title, targets } of panelsOf(sampleDashboards()['samples/chat/dashboard.json']!)) {
-        const query = filled(targets![0]!.query!, { team: '.*' });
-        const url = `${influx.url}/query?db=${name}_10s&q=${encodeURIComponent(query)}`;
-        const answer = await fetch(url, { headers: { authorization: `Token ${influx.token}` } });
-        const { results } = (await answer.json()) as { results: readonly { series?: readonly object[] }[] };
-        assert.ok(results[0]?.series?.length, `${title}: ${query}: ${JSON.stringify(results)}`);
-      }
+      await messagesAreUnderstood(serverSettings(brokers, influx, name));
+      await dashboardIsFilled('chat', { team: '.*' }, influx, name);
     } finally {
       await removeBuckets(influx, name);
     }

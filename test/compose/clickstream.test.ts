@@ -6,19 +6,17 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Browser } from 'playwright-core';
-import { sampleDashboards } from '../../compose/grafana/generate.ts';
 import { systemClock } from '../../src/clock.ts';
-import { freePort } from '../../src/torture/program.ts';
 import { needChromium, startBrowser } from '../support/browser.ts';
 import { runMillrace } from '../support/gateway-process.ts';
-import { filled, panelsOf } from '../support/grafana.ts';
 import { removeBuckets } from '../support/influx.ts';
 import { RawClient } from '../support/mqtt-raw.ts';
+import { dashboardIsFilled, prepareSample, serverSettings, untilReady } from '../support/sample.ts';
 import { needInflux, needKafka } from '../support/servers.ts';
 import { until } from '../support/until.ts';
 
@@ -54,28 +52,14 @@ describe('The clickstream sample', function () {
     children.push(spawn(process.execPath, args, { stdio: 'ignore' }));
   }
 
-  /** The sample's own files, with free ports, a data folder of its own and windows that close soon. */
   async function prepare(servers: string) {
-    const folder = mkdtempSync(join(tmpdir(), 'millrace-clicks-'));
-    folders.push(folder);
-    cpSync(SAMPLE, folder, { recursive: true });
-    const config = join(folder, 'millrace.yaml');
-    const ports: Record<string, number> = {};
-    let text = readFileSync(config, 'utf8');
-    for (const port of ['1883', '8083', '8084', '8085', '8080']) {
-      ports[port] = await freePort();
-      text = text.replaceAll(new RegExp(`\\b${port}\\b`, 'g'), String(ports[port]));
-    }
-    for (const [from, to] of [
-      ['../../../demo-data/clickstream', join(folder, 'data')],
+    const changes = [
       ['{ grace: 5s }', '{ grace: 1s, tick: 250ms, disorder: 250ms }'],
       ['windows: [10s, 1m, 1h, { size: 5m, every: 1m }]', 'windows: [1s, 10s]'],
-    ] as const) {
-      assert.ok(text.includes(from), `the sample has ${from}`);
-      text = text.replace(from, to);
-    }
-    writeFileSync(config, `${text}\n${servers}`);
-    return { config, port: (name: string) => ports[name]! };
+    ] as const;
+    const sample = await prepareSample('clickstream', ['1883', '8083', '8084', '8085', '8080'], changes, servers);
+    folders.push(sample.folder);
+    return sample;
   }
 
   async function clicksAreCounted(servers: string): Promise<void> {
@@ -83,12 +67,7 @@ describe('The clickstream sample', function () {
     const http = `http://127.0.0.1:${port('8080')}`;
     const ingest = `http://127.0.0.1:${port('8084')}/ingest/`;
     start([MAIN, 'run', '--config', config]);
-    const ready = () =>
-      fetch(`${http}/readyz`).then(
-        ({ ok }) => ok,
-        () => false,
-      );
-    await until(ready, 30_000, 'the gateway is ready');
+    await untilReady(http);
     const [shop, ws] = [`http://127.0.0.1:${port('8085')}`, `ws://127.0.0.1:${port('8083')}`];
     start([join(SAMPLE, 'shop.mjs'), '--port', String(port('8085')), '--mqtt', ws, '--ingest', ingest]);
     await until(
@@ -184,21 +163,8 @@ describe('The clickstream sample', function () {
     const influx = needInflux(this);
     const name = `clicks-${randomUUID().slice(0, 8)}`;
     try {
-      await clicksAreCounted(
-        `kafka: { brokers: [${brokers.map((broker) => `"${broker}"`)}], prefix: ${name}, partitions: 3 }\n` +
-          `influx: { url: "${influx.url}", org: ${influx.org}, bucket: ${name}, token: "${influx.token}" }\n`,
-      );
-      for (const { title, targets, datasource } of panelsOf(
-        sampleDashboards()['samples/clickstream/dashboard.json']!,
-      )) {
-        // Whether an open window was written before it closed is a matter of seconds.
-        if (datasource?.uid === 'millrace-live') continue;
-        const query = filled(targets![0]!.query!, { app: '.*', page: '.*' });
-        const url = `${influx.url}/query?db=${name}_10s&q=${encodeURIComponent(query)}`;
-        const answer = await fetch(url, { headers: { authorization: `Token ${influx.token}` } });
-        const { results } = (await answer.json()) as { results: readonly { series?: readonly object[] }[] };
-        assert.ok(results[0]?.series?.length, `${title}: ${query}: ${JSON.stringify(results)}`);
-      }
+      await clicksAreCounted(serverSettings(brokers, influx, name));
+      await dashboardIsFilled('clickstream', { app: '.*', page: '.*' }, influx, name);
     } finally {
       await removeBuckets(influx, name);
     }
