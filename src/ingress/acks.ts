@@ -50,10 +50,15 @@ export class Acks {
     this.#waiting.push(ack);
     if (this.#planned) return;
     this.#planned = true;
-    process.nextTick(flush, this);
+    if (due.push(this) === 1) process.nextTick(flushDue);
   }
 }
 
-function flush(acks: Acks): void {
-  acks.flush();
+/** Those of all connections that have something to write when the turn is over: a commit settles hundreds at once. */
+let due: Acks[] = [];
+
+function flushDue(): void {
+  const turn = due;
+  due = [];
+  for (const acks of turn) acks.flush();
 }

@@ -56,7 +56,7 @@ export function kafkaSender(config: KafkaConfig, gateway: string, telemetry: Tel
   const encode = async ({ topic, partition, records }: Part): Promise<Outcome<BatchTo>> => {
     const sent = await framed(config, topic, records);
     if (!sent.ok) return sent;
-    const batch = await encodeBatch(sent.value, { gateway, implied: topic.kind, compression, ...from });
+    const batch = encodeBatch(sent.value, { gateway, implied: topic.kind, compression, ...from });
     return succeed({ topic: topic.name, partition, batch });
   };
 

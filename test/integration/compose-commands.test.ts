@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, cpSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -29,7 +29,8 @@ describe('The services of compose.yaml', function () {
   let influx: InfluxServer;
   let mqttPort: number;
 
-  before(function () {
+  // Of each try its own: a gateway that is left from a former one holds the lock of its data folder.
+  beforeEach(function () {
     const kafka = needKafka(this);
     influx = needInflux(this);
     folder = mkdtempSync(join(tmpdir(), 'millrace-compose-'));
@@ -38,8 +39,8 @@ describe('The services of compose.yaml', function () {
     Object.assign(environment, { INFLUX_BUCKET: BUCKET, INFLUX_TOKEN: influx.token, MILLRACE_HTTP_TOKEN: 'secret' });
   });
 
-  after(() => {
-    for (const child of started) child.kill('SIGKILL');
+  afterEach(() => {
+    for (const child of started.splice(0)) child.kill('SIGKILL');
     if (folder) rmSync(folder, { recursive: true, force: true });
   });
 
@@ -63,17 +64,24 @@ describe('The services of compose.yaml', function () {
     const command = compose.services[name]!.command.map((part) =>
       part === '/etc/millrace/millrace.yaml' ? file : part,
     );
+    const log = join(folder, `${name}.log`);
+    const output = openSync(log, 'a');
     const child = spawn(process.execPath, [join(root, 'dist/src/main.js'), ...command], {
       env: environment,
-      stdio: 'ignore',
+      stdio: ['ignore', output, output],
     });
+    closeSync(output);
     started.push(child);
     const [, ...check] = compose.services[name]!.healthcheck!.test;
     const healthy = () => {
+      assert.equal(child.exitCode, null, `${name} ended: ${readFileSync(log, 'utf8')}`);
       const args = check.map((part) => part.replace('127.0.0.1:8080', `127.0.0.1:${httpPort}`));
       return spawnSync(args[0]!, args.slice(1)).status === 0;
     };
-    await until(healthy, 60_000, `the health check of ${name} succeeds`);
+    await until(healthy, 60_000, `the health check of ${name} succeeds`).catch(async (failure: Error) => {
+      const ready = await fetch(`http://127.0.0.1:${httpPort}/readyz`).then((answer) => answer.text(), String);
+      throw new Error(`${failure.message}: ${ready}\n${readFileSync(log, 'utf8')}`);
+    });
     return { httpPort, child };
   }
 
