@@ -1,25 +1,25 @@
 /**
  * What the user's YAML file says, checked and with every default filled in. Sizes are bytes, durations milliseconds.
- * `loadConfig` finds every mistake at once, before any socket opens: in the YAML (config-document.ts), against the
- * declaration (config-schema.ts, config-shape.ts), between settings (config-check.ts, config-streams.ts), and in the
- * files that it names (config-files.ts). Paths in the file are relative to the file.
+ * `loadConfig` finds every mistake at once, before any socket opens: in the YAML (config/document.ts), against the
+ * declaration (config/schema.ts, config/shape.ts), between settings (config/check.ts, config/build-streams.ts), and in the
+ * files that it names (config/files.ts). Paths in the file are relative to the file.
  */
 import { readFile, stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, resolve } from 'node:path';
 import type { CommandsConfig } from './command.ts';
-import { type AlertsConfig, buildAlerts } from './config-alerts.ts';
-import { buildInflux, buildIngest, buildMqtt, buildRollup, buildSpool } from './config-build.ts';
-import { checkSettings } from './config-check.ts';
-import { buildCommands } from './config-commands.ts';
-import { type Environment, readDocument } from './config-document.ts';
-import { checkFiles, type NamedFile } from './config-files.ts';
-import type { KafkaSasl, SchemaRegistryConfig } from './config-kafka.ts';
-import { buildKafka } from './config-kafka-build.ts';
-import { type Mistake, Report } from './config-report.ts';
-import { SETTINGS, type Settings } from './config-schema.ts';
-import { checkShape } from './config-shape.ts';
-import { buildStreams } from './config-streams.ts';
+import { buildInflux, buildIngest, buildMqtt, buildRollup, buildSpool } from './config/build.ts';
+import { type AlertsConfig, buildAlerts } from './config/build-alerts.ts';
+import { buildCommands } from './config/build-commands.ts';
+import { buildKafka } from './config/build-kafka.ts';
+import { buildStreams } from './config/build-streams.ts';
+import { checkSettings } from './config/check.ts';
+import { type Environment, readDocument } from './config/document.ts';
+import { checkFiles, type NamedFile } from './config/files.ts';
+import type { KafkaSasl, SchemaRegistryConfig } from './config/kafka.ts';
+import { type Mistake, Report } from './config/report.ts';
+import { SETTINGS, type Settings } from './config/schema.ts';
+import { checkShape } from './config/shape.ts';
 import { messageOf } from './errors.ts';
 import type { Stream } from './stream.ts';
 import { formatBytes } from './units.ts';

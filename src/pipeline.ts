@@ -15,8 +15,8 @@
  */
 import { collectDefaultMetrics } from 'prom-client';
 import { monotoneStamp, systemClock } from './clock.ts';
+import type { Settings } from './config/schema.ts';
 import type { Config, Loaded } from './config.ts';
-import type { Settings } from './config-schema.ts';
 import { done, type Outcome, succeed } from './errors.ts';
 import type { Bridge } from './ingress/bridge.ts';
 import type { Address } from './ingress/broker.ts';

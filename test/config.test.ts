@@ -7,10 +7,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { stringify } from 'yaml';
+import { editorSchema } from '../src/config/editor.ts';
+import { formatMistake } from '../src/config/report.ts';
+import { mqttLimits } from '../src/config/sections/mqtt-limits.ts';
 import { type Config, type Loaded, loadConfig, parseConfig } from '../src/config.ts';
-import { editorSchema } from '../src/config-editor.ts';
-import { mqttLimits } from '../src/config-limits.ts';
-import { formatMistake } from '../src/config-report.ts';
 
 const ENV = {
   KAFKA: 'k1:9092,k2:9092',

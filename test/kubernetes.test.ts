@@ -11,8 +11,8 @@ import type { Deployment, StatefulSet } from 'kubernetes-types/apps/v1.js';
 import type { ConfigMap, Container, PodSpec, Service } from 'kubernetes-types/core/v1.js';
 import type { PodDisruptionBudget } from 'kubernetes-types/policy/v1.js';
 import { parseAllDocuments } from 'yaml';
+import { formatMistake } from '../src/config/report.ts';
 import { parseConfig } from '../src/config.ts';
-import { formatMistake } from '../src/config-report.ts';
 import { STOP_LIMIT_MS } from '../src/parts/threads.ts';
 
 type Manifest = ConfigMap | Deployment | PodDisruptionBudget | Service | StatefulSet;

@@ -8,8 +8,8 @@
 import { readFile, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { systemClock } from '../clock.ts';
+import { formatMistake, formatPlace, type Mistake } from '../config/report.ts';
 import { type Config, type Loaded, loadConfig, type RollupConfig } from '../config.ts';
-import { formatMistake, formatPlace, type Mistake } from '../config-report.ts';
 import { messageOf } from '../errors.ts';
 import { readUsers } from '../ingress/users.ts';
 import { loadAssets } from '../inspect/assets.ts';

@@ -1,9 +1,9 @@
 /** What commands share: reading the configuration, and opening the log and the store for reading while a gateway runs. */
 import { resolve } from 'node:path';
 import { systemClock } from '../clock.ts';
+import { formatMistake } from '../config/report.ts';
+import type { Settings } from '../config/schema.ts';
 import { type Config, loadConfig } from '../config.ts';
-import { formatMistake } from '../config-report.ts';
-import type { Settings } from '../config-schema.ts';
 import { kafkaReader } from '../journal/kafka-reader.ts';
 import { kafkaTopics } from '../journal/kafka-topics.ts';
 import { openSpoolReader } from '../journal/spool-reader.ts';

@@ -5,8 +5,8 @@
  */
 import { readFileSync } from 'node:fs';
 import { parse } from 'yaml';
+import { formatMistake, nearestName } from '../config/report.ts';
 import { type Config, loadConfig } from '../config.ts';
-import { formatMistake, nearestName } from '../config-report.ts';
 import { messageOf } from '../errors.ts';
 import { parseDurationMs } from '../units.ts';
 import { untilSignal } from './run.ts';

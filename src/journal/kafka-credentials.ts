@@ -11,7 +11,7 @@
 import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { systemClock } from '../clock.ts';
-import type { Secret, TokenSource } from '../config-kafka.ts';
+import type { Secret, TokenSource } from '../config/kafka.ts';
 import { messageOf } from '../errors.ts';
 
 /** So long before the end of a session kafkajs logs in again. */

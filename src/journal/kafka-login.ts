@@ -8,7 +8,7 @@
  */
 import { createRequire } from 'node:module';
 import type { AuthenticationProviderArgs, Authenticator, Mechanism } from 'kafkajs';
-import type { KafkaSasl } from '../config-kafka.ts';
+import type { KafkaSasl } from '../config/kafka.ts';
 import { type AskToken, readKeyFile, readSecret, tokensFrom } from './kafka-credentials.ts';
 
 /** Kafka has answered that it does not take the token. `kafka-errors.ts` knows it by its name. */

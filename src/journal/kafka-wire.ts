@@ -9,8 +9,9 @@
  * does not answer, or the setting is missing and the value is a reading of ours, reading waits and nothing is skipped. What the
  * registry says is no reading, somebody else's record, passes as it is: whoever reads on counts it as unreadable.
  */
+
+import type { SchemaRegistryConfig } from '../config/kafka.ts';
 import type { KafkaConfig } from '../config.ts';
-import type { SchemaRegistryConfig } from '../config-kafka.ts';
 import { fail, type Outcome, succeed } from '../errors.ts';
 import type { LogRecord, StoredRecord } from '../log.ts';
 import type { KafkaTopic } from './kafka-topics.ts';

@@ -3,7 +3,7 @@
  * once and remembered; a failed question is asked again by whoever needs the answer. Which failures a person must heal is
  * decided here: a registry that is away, busy or broken heals by itself, one that refuses does not.
  */
-import type { SchemaRegistryConfig } from '../config-kafka.ts';
+import type { SchemaRegistryConfig } from '../config/kafka.ts';
 import { fail, messageOf, type Outcome, succeed } from '../errors.ts';
 import { CredentialsMissing, readSecret } from './kafka-credentials.ts';
 

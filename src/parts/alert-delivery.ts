@@ -9,8 +9,8 @@
  * - The page: what is active, and the newest, read from the log a few times a second.
  */
 import { type Alert, decodeAlert, subjectOf } from '../alert.ts';
+import type { AlertsConfig } from '../config/build-alerts.ts';
 import type { Config } from '../config.ts';
-import type { AlertsConfig } from '../config-alerts.ts';
 import { done, fail, messageOf, type Outcome } from '../errors.ts';
 import type { LogConsumer, LogReader } from '../log.ts';
 import { backoff, pause } from '../retry.ts';

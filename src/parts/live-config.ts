@@ -4,10 +4,10 @@
  * changes something else, is reported with the places or keys, and the old one stays until the file is another.
  */
 
+import { compareSettings } from '../config/change.ts';
+import { formatMistake } from '../config/report.ts';
+import type { Settings } from '../config/schema.ts';
 import type { Config, Loaded } from '../config.ts';
-import { compareSettings } from '../config-change.ts';
-import { formatMistake } from '../config-report.ts';
-import type { Settings } from '../config-schema.ts';
 import { messageOf, type Outcome } from '../errors.ts';
 import { fingerprint } from '../inspect/watch.ts';
 import { pause } from '../retry.ts';

@@ -1,6 +1,6 @@
 /** The client of a schema registry against a stub of the published API: what is remembered, and what each refusal is called. */
 import assert from 'node:assert/strict';
-import type { SchemaRegistryConfig } from '../../src/config-kafka.ts';
+import type { SchemaRegistryConfig } from '../../src/config/kafka.ts';
 import { type SchemaRegistry, schemaRegistry } from '../../src/journal/schema-registry.ts';
 import { RegistryStub } from '../support/registry-stub.ts';
 

@@ -4,10 +4,6 @@
  * a payload field.
  */
 import { basename } from 'node:path';
-import { join } from './config-document.ts';
-import { nearestName, type Report, show } from './config-report.ts';
-import type { StreamSettings } from './config-schema.ts';
-import { checkDerived, checkDistinct, readRanges, readRates } from './config-values.ts';
 import {
   type ModelPlan,
   makeWindow,
@@ -19,8 +15,12 @@ import {
   UNDERSTOOD_SUFFIX,
   type UnderstandPlan,
   type WindowSize,
-} from './stream.ts';
-import { formatDuration } from './units.ts';
+} from '../stream.ts';
+import { formatDuration } from '../units.ts';
+import { checkDerived, checkDistinct, readRanges, readRates } from './build-values.ts';
+import { join } from './document.ts';
+import { nearestName, type Report, show } from './report.ts';
+import type { StreamSettings } from './schema.ts';
 
 export type StreamsSettings = Readonly<Record<string, StreamSettings>>;
 

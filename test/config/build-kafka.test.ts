@@ -1,8 +1,8 @@
 /** The `kafka:` section: what each preset sets, what the user's words change, and every login that cannot work. */
 import assert from 'node:assert/strict';
-import { type Config, parseConfig } from '../src/config.ts';
-import { PRESET_NAMES, PRESETS } from '../src/config-kafka.ts';
-import { formatMistake } from '../src/config-report.ts';
+import { PRESET_NAMES, PRESETS } from '../../src/config/kafka.ts';
+import { formatMistake } from '../../src/config/report.ts';
+import { type Config, parseConfig } from '../../src/config.ts';
 
 const STREAM = 'streams: { s: { topic: "t/{device}", time: ts, metrics: [x] } }\n';
 

@@ -1,11 +1,15 @@
 /**
  * The configuration file, declared once: every setting with its kind, default, limits and one sentence. From here come
  * the schema that a file is checked with, the meaning of each value (`SETTINGS.read`), and the schema for editors
- * (config-editor.ts).
+ * (editor.ts).
  * The keys are the product's surface: adding one is free, renaming one needs a reason.
  */
-import { kafkaSasl, PRESET_NAMES, schemaRegistry } from './config-kafka.ts';
-import { mqttLimits as limits } from './config-limits.ts';
+
+import { STATISTICS } from '../row.ts';
+import { DEFAULT_THRESHOLD, MAX_AHEAD } from '../scored.ts';
+import { PAYLOAD_FORMATS, PRECISIONS, SCORE_STATISTICS } from '../stream.ts';
+import { kafkaSasl, PRESET_NAMES, schemaRegistry } from './kafka.ts';
+import { mqttLimits as limits } from './sections/mqtt-limits.ts';
 import {
   choice,
   decimal,
@@ -32,10 +36,7 @@ import {
   switchable,
   text,
   type ValueOf,
-} from './config-setting.ts';
-import { STATISTICS } from './row.ts';
-import { DEFAULT_THRESHOLD, MAX_AHEAD } from './scored.ts';
-import { PAYLOAD_FORMATS, PRECISIONS, SCORE_STATISTICS } from './stream.ts';
+} from './setting.ts';
 
 const PORT = { min: 0, max: 65_535 };
 const IDENTIFIER = '^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$';

@@ -3,8 +3,8 @@
  * and the way out. Collects them from all checks; what is already known to be wrong is not complained about again.
  */
 import { distance } from 'fastest-levenshtein';
-import { type ConfigDocument, join, type Position, split } from './config-document.ts';
-import type { Setting } from './config-setting.ts';
+import { type ConfigDocument, join, type Position, split } from './document.ts';
+import type { Setting } from './setting.ts';
 
 export interface Mistake {
   readonly file: string;

@@ -1,5 +1,5 @@
-/** The limits of the MQTT side, declared: a part of config-schema.ts. What happens at each is in the README's table. */
-import { duration, integer, section, size } from './config-setting.ts';
+/** The limits of the MQTT side, declared: a part of schema.ts. What happens at each is in the README's table. */
+import { duration, integer, section, size } from '../setting.ts';
 
 export const mqttLimits = section(
   'Limits of the MQTT side. A reached limit refuses or waits; it never drops what was acknowledged.',

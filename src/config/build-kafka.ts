@@ -1,7 +1,9 @@
 /** The `kafka:` section: from what the user wrote, and the preset, to the cluster; with everything that cannot work reported. */
-import { buildTls, type FileAt } from './config-build.ts';
-import { checkKeyPair, checkUrl, isLoopback } from './config-check.ts';
-import { join } from './config-document.ts';
+
+import { formatBytes } from '../units.ts';
+import { buildTls, type FileAt } from './build.ts';
+import { checkKeyPair, checkUrl, isLoopback } from './check.ts';
+import { join } from './document.ts';
 import {
   GOOGLE_TOKEN_URL,
   type KafkaSasl,
@@ -10,10 +12,9 @@ import {
   type Preset,
   type Secret,
   type TokenSource,
-} from './config-kafka.ts';
-import { type Report, show } from './config-report.ts';
-import type { Settings } from './config-schema.ts';
-import { formatBytes } from './units.ts';
+} from './kafka.ts';
+import { type Report, show } from './report.ts';
+import type { Settings } from './schema.ts';
 
 type KafkaSettings = NonNullable<Settings['kafka']>;
 type SaslSettings = NonNullable<KafkaSettings['sasl']>;

@@ -2,8 +2,9 @@
  * From the user's settings, in the user's words and already checked, to the parts of `Config` (config.ts), which has the
  * types: these functions are inferred, so that neither file needs the other.
  */
-import type { Settings } from './config-schema.ts';
-import { parseWindow } from './stream.ts';
+
+import { parseWindow } from '../stream.ts';
+import type { Settings } from './schema.ts';
 
 const DEFAULT_HISTORY_BYTES = 2 ** 30;
 

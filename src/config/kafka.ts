@@ -1,6 +1,6 @@
 /**
- * How to log in to Kafka, declared: a part of config-schema.ts; and the managed services, each with what it needs. A preset
- * changes defaults only: what the user writes stands, and config-kafka-build.ts says where that cannot work.
+ * How to log in to Kafka, declared: a part of schema.ts; and the managed services, each with what it needs. A preset
+ * changes defaults only: what the user writes stands, and build-kafka.ts says where that cannot work.
  */
 import {
   choice,
@@ -13,7 +13,7 @@ import {
   optionalChoice,
   optionalSection,
   optionalText,
-} from './config-setting.ts';
+} from './setting.ts';
 
 export const MECHANISMS = ['plain', 'scram-sha-256', 'scram-sha-512', 'oauthbearer'] as const;
 export type Mechanism = (typeof MECHANISMS)[number];

@@ -3,8 +3,8 @@ import { constants } from 'node:fs';
 import { access, readdir, readFile, stat } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { createSecureContext } from 'node:tls';
-import { nearestName, type Report, show } from './config-report.ts';
-import { messageOf } from './errors.ts';
+import { messageOf } from '../errors.ts';
+import { nearestName, type Report, show } from './report.ts';
 
 export interface NamedFile {
   readonly pointer: string;

@@ -1,9 +1,10 @@
 /** What a stream's configuration says of its values (distinct, derive, range, rate), with everything that cannot work reported. */
-import { join } from './config-document.ts';
-import { nearestName, type Report, show } from './config-report.ts';
-import type { StreamSettings } from './config-schema.ts';
-import { parseExpression } from './expression.ts';
-import { distinctMetric, type Range, type Rate } from './stream.ts';
+
+import { parseExpression } from '../expression.ts';
+import { distinctMetric, type Range, type Rate } from '../stream.ts';
+import { join } from './document.ts';
+import { nearestName, type Report, show } from './report.ts';
+import type { StreamSettings } from './schema.ts';
 
 /** Their rows need a name that no metric has. */
 export function checkDistinct({ distinct, metrics, derive }: StreamSettings, at: string, report: Report): void {

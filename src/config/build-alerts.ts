@@ -1,9 +1,9 @@
 /** The `alerts:` section: from what the user wrote to rules, with everything that cannot work reported. */
-import type { AlertRule, AlertStatistic } from './alert.ts';
-import { join } from './config-document.ts';
-import { nearestName, type Report, show } from './config-report.ts';
-import type { RuleSettings, Settings } from './config-schema.ts';
-import { parseWindow, type Stream } from './stream.ts';
+import type { AlertRule, AlertStatistic } from '../alert.ts';
+import { parseWindow, type Stream } from '../stream.ts';
+import { join } from './document.ts';
+import { nearestName, type Report, show } from './report.ts';
+import type { RuleSettings, Settings } from './schema.ts';
 
 export interface AlertsConfig {
   readonly rules: readonly AlertRule[];

@@ -4,7 +4,7 @@
  * addressed by its JSON pointer, `/streams/environment/windows/2`. Never throws, whatever the text.
  */
 import { isAlias, isMap, isNode, isScalar, isSeq, LineCounter, type Node, parseDocument, type YAMLError } from 'yaml';
-import { messageOf } from './errors.ts';
+import { messageOf } from '../errors.ts';
 
 export interface Position {
   /** From 1. */

@@ -1,12 +1,13 @@
 /**
  * What no single value shows: settings that contradict each other or cannot work together. Streams have a file of their
- * own, config-streams.ts.
+ * own, build-streams.ts.
  */
-import { join } from './config-document.ts';
-import { nearestName, type Report, show } from './config-report.ts';
-import type { Settings } from './config-schema.ts';
-import { parseWindow, type Stream } from './stream.ts';
-import { formatBytes, formatDuration } from './units.ts';
+
+import { parseWindow, type Stream } from '../stream.ts';
+import { formatBytes, formatDuration } from '../units.ts';
+import { join } from './document.ts';
+import { nearestName, type Report, show } from './report.ts';
+import type { Settings } from './schema.ts';
 
 type Listener = Settings['mqtt']['listeners'][number];
 type Source = Settings['mqtt']['sources'][number];

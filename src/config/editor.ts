@@ -2,9 +2,10 @@
  * The schema for editors that understand YAML, generated from the declaration: plain JSON Schema, in which `${NAME}` may
  * stand for any single value. `npx tsx compose/schema.ts` writes it to compose/millrace.schema.json; a test compares.
  */
-import { SETTINGS } from './config-schema.ts';
-import type { JsonSchema } from './config-setting.ts';
-import { DURATION_PATTERN, SIZE_PATTERN } from './units.ts';
+
+import { DURATION_PATTERN, SIZE_PATTERN } from '../units.ts';
+import { SETTINGS } from './schema.ts';
+import type { JsonSchema } from './setting.ts';
 
 export function editorSchema(): JsonSchema {
   return {

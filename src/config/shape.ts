@@ -3,10 +3,10 @@
  * taken out of the document, so that the checks that follow see only values of the right kind, or defaults.
  */
 import { Ajv, type ErrorObject, type SchemaValidateFunction, type ValidateFunction } from 'ajv';
-import { type ConfigDocument, join, split } from './config-document.ts';
-import { type Details, nearestName, pathOf, pathsOfKey, type Report, settingAt, show } from './config-report.ts';
-import { SETTINGS } from './config-schema.ts';
-import { type Range, rangeFault, type Setting } from './config-setting.ts';
+import { type ConfigDocument, join, split } from './document.ts';
+import { type Details, nearestName, pathOf, pathsOfKey, type Report, settingAt, show } from './report.ts';
+import { SETTINGS } from './schema.ts';
+import { type Range, rangeFault, type Setting } from './setting.ts';
 
 /** Adds the mistakes to the report; answers the document without them. */
 export function checkShape(document: ConfigDocument, report: Report): unknown {

@@ -1,7 +1,7 @@
 /** The `commands:` section: from what the user wrote to `CommandsConfig`, with everything that cannot work reported. */
-import type { CommandsConfig } from './command.ts';
-import { type Report, show } from './config-report.ts';
-import type { Settings } from './config-schema.ts';
+import type { CommandsConfig } from '../command.ts';
+import { type Report, show } from './report.ts';
+import type { Settings } from './schema.ts';
 
 export function buildCommands({ commands, mqtt }: Settings, report: Report): CommandsConfig | null {
   if (commands === null) return null;

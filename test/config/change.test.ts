@@ -1,7 +1,7 @@
 /** What of a changed configuration can be taken in by a running program, and how the rest is named. */
 import assert from 'node:assert/strict';
-import { parseConfig } from '../src/config.ts';
-import { compareSettings } from '../src/config-change.ts';
+import { compareSettings } from '../../src/config/change.ts';
+import { parseConfig } from '../../src/config.ts';
 
 const STREAM = 'streams:\n  s: { topic: "t/{device}", time: ts, metrics: [x] }\n';
 

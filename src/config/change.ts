@@ -2,7 +2,7 @@
  * What a changed configuration file asks of a running program. Streams may be added while it runs; every other difference
  * waits for a restart. Told by comparing what the two files say, in the user's own keys, so that a difference can be named. Pure.
  */
-import type { Settings } from './config-schema.ts';
+import type { Settings } from './schema.ts';
 
 export interface ConfigChange {
   readonly addedStreams: readonly string[];

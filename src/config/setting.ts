@@ -1,9 +1,9 @@
 /**
- * The kinds of settings, of which `config-schema.ts` declares the configuration file. A `Setting<T>` knows what the user
+ * The kinds of settings, of which `schema.ts` declares the configuration file. A `Setting<T>` knows what the user
  * may write (a JSON Schema), how a sentence names that, and what it means to the program (`read`): durations become
  * milliseconds, sizes bytes, absent settings their default.
  */
-import { formatBytes, formatDuration, parseDurationMs, parseSizeBytes } from './units.ts';
+import { formatBytes, formatDuration, parseDurationMs, parseSizeBytes } from '../units.ts';
 
 export type JsonSchema = { readonly [keyword: string]: unknown };
 
