@@ -1,8 +1,8 @@
 /**
  * What the user's YAML file says, checked and with every default filled in. Sizes are bytes, durations milliseconds.
  * `loadConfig` finds every mistake at once, before any socket opens: in the YAML (config/document.ts), against the
- * declaration (config/schema.ts, config/shape.ts), between settings (config/check.ts, config/build-streams.ts), and in the
- * files that it names (config/files.ts). Paths in the file are relative to the file.
+ * declaration (config/schema.ts, config/shape.ts), between settings (config/check.ts, config/build-*.ts),
+ * and in the files that it names (config/files.ts). Paths in the file are relative to the file.
  */
 import { readFile, stat } from 'node:fs/promises';
 import { hostname } from 'node:os';

@@ -1,5 +1,4 @@
 /** The `kafka:` section: from what the user wrote, and the preset, to the cluster; with everything that cannot work reported. */
-
 import { formatBytes } from '../units.ts';
 import { buildTls, type FileAt } from './build.ts';
 import { checkKeyPair, checkUrl, isLoopback } from './check.ts';

@@ -1,5 +1,4 @@
 /** What a stream's configuration says of its values (distinct, derive, range, rate), with everything that cannot work reported. */
-
 import { parseExpression } from '../expression.ts';
 import { distinctMetric, type Range, type Rate } from '../stream.ts';
 import { join } from './document.ts';

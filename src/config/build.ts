@@ -2,7 +2,6 @@
  * From the user's settings, in the user's words and already checked, to the parts of `Config` (config.ts), which has the
  * types: these functions are inferred, so that neither file needs the other.
  */
-
 import { parseWindow } from '../stream.ts';
 import type { Settings } from './schema.ts';
 

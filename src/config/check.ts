@@ -1,8 +1,7 @@
 /**
- * What no single value shows: settings that contradict each other or cannot work together. Streams have a file of their
- * own, build-streams.ts.
+ * What no single value shows: settings that contradict each other or cannot work together. Kafka, streams, alerts and
+ * commands are checked where they are built, in build-*.ts.
  */
-
 import { parseWindow, type Stream } from '../stream.ts';
 import { formatBytes, formatDuration } from '../units.ts';
 import { join } from './document.ts';
@@ -13,7 +12,9 @@ type Listener = Settings['mqtt']['listeners'][number];
 type Source = Settings['mqtt']['sources'][number];
 
 export function checkSettings(settings: Settings, streams: Readonly<Record<string, Stream>>, report: Report): void {
-  checkAccess(settings, report);
+  checkAnonymous(settings, report);
+  checkEntrance(settings, report);
+  checkPending(settings, report);
   checkPorts(settings, report);
   checkSources(settings, report);
   checkSpool(settings, report);
@@ -27,45 +28,54 @@ export function isLoopback(host: string): boolean {
 }
 
 /** Without a word about anonymous clients they are let in, but only from this machine. */
-function checkAccess({ mqtt, ingest }: Settings, report: Report): void {
+function checkAnonymous({ mqtt, ingest }: Settings, report: Report): void {
   const { anonymous, users } = mqtt.auth;
-  if (ingest && anonymous === null && users === null && !isLoopback(ingest.host)) {
-    report.mistake('/ingest/host', {
-      message: `${show(ingest.host)} is reached from the network, and anyone may send`,
-      value: ingest.host,
-      wayOut: 'set mqtt.auth.users, or host: 127.0.0.1, or say mqtt.auth.anonymous: true',
-      involved: ['/mqtt/auth/users', '/mqtt/auth/anonymous'],
+  if (anonymous !== null || users !== null) return;
+  const wayOut = 'set mqtt.auth.users, or host: 127.0.0.1, or say mqtt.auth.anonymous: true';
+  const involved = ['/mqtt/auth/users', '/mqtt/auth/anonymous'];
+  if (ingest && !isLoopback(ingest.host)) {
+    const message = `${show(ingest.host)} is reached from the network, and anyone may send`;
+    report.mistake('/ingest/host', { message, value: ingest.host, wayOut, involved, goOn: true });
+  }
+  mqtt.listeners.forEach((listener, i) => {
+    if (isLoopback(listener.host) || certificatesOf(listener) === 'required') return;
+    const at = join('/mqtt/listeners', i);
+    const hostAt = join(at, 'host');
+    report.mistake(report.isWritten(hostAt) ? hostAt : at, {
+      message: `${show(listener.host)} is reached from the network, and anyone may connect`,
+      value: listener.host,
+      wayOut,
+      involved: [...involved, join(at, 'tls')],
       goOn: true,
     });
-  }
-  const certificates = (listener: Listener) => listener.tls?.clientCertificate ?? 'none';
-  mqtt.listeners.forEach((listener, i) => {
-    const at = join('/mqtt/listeners', i);
-    if (anonymous === null && users === null && !isLoopback(listener.host) && certificates(listener) !== 'required') {
-      const hostAt = join(at, 'host');
-      report.mistake(report.isWritten(hostAt) ? hostAt : at, {
-        message: `${show(listener.host)} is reached from the network, and anyone may connect`,
-        value: listener.host,
-        wayOut: 'set mqtt.auth.users, or host: 127.0.0.1, or say mqtt.auth.anonymous: true',
-        involved: ['/mqtt/auth/users', '/mqtt/auth/anonymous', join(at, 'tls')],
-        goOn: true,
-      });
-    }
-    if (certificates(listener) !== 'none' && listener.tls?.ca === null) {
-      const message = 'needs ca: the authorities that sign client certificates';
-      report.mistake(join(join(at, 'tls'), 'clientCertificate'), { message, involved: [join(join(at, 'tls'), 'ca')] });
-    }
   });
-  const shut = mqtt.listeners.length > 0 && mqtt.listeners.every((listener) => certificates(listener) === 'none');
+}
+
+/** Clients must be able to show who they are, and we to tell. */
+function checkEntrance({ mqtt }: Settings, report: Report): void {
+  const { anonymous, users } = mqtt.auth;
+  mqtt.listeners.forEach((listener, i) => {
+    if (certificatesOf(listener) === 'none' || listener.tls?.ca !== null) return;
+    const at = join(join('/mqtt/listeners', i), 'tls');
+    const message = 'needs ca: the authorities that sign client certificates';
+    report.mistake(join(at, 'clientCertificate'), { message, involved: [join(at, 'ca')] });
+  });
+  const shut = mqtt.listeners.length > 0 && mqtt.listeners.every((listener) => certificatesOf(listener) === 'none');
   if (anonymous === false && users === null && shut) {
     const message = 'nobody can connect: there is no users file, and no listener asks for client certificates';
     report.mistake('/mqtt/auth/anonymous', { message, wayOut: 'set mqtt.auth.users', involved: ['/mqtt/auth/users'] });
   }
+}
+
+function certificatesOf(listener: Listener): 'none' | 'optional' | 'required' {
+  return listener.tls?.clientCertificate ?? 'none';
+}
+
+function checkPending({ mqtt }: Settings, report: Report): void {
   const { packet, pending } = mqtt.limits;
-  if (pending < packet) {
-    const message = `${formatBytes(pending)} is less than one packet of mqtt.limits.packet, ${formatBytes(packet)}`;
-    report.mistake(written('/mqtt/limits/pending', '/mqtt/limits/packet', report), { message });
-  }
+  if (pending >= packet) return;
+  const message = `${formatBytes(pending)} is less than one packet of mqtt.limits.packet, ${formatBytes(packet)}`;
+  report.mistake(written('/mqtt/limits/pending', '/mqtt/limits/packet', report), { message });
 }
 
 /** The first of two settings that the user wrote. */

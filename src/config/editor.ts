@@ -2,7 +2,6 @@
  * The schema for editors that understand YAML, generated from the declaration: plain JSON Schema, in which `${NAME}` may
  * stand for any single value. `npx tsx compose/schema.ts` writes it to compose/millrace.schema.json; a test compares.
  */
-
 import { DURATION_PATTERN, SIZE_PATTERN } from '../units.ts';
 import { SETTINGS } from './schema.ts';
 import type { JsonSchema } from './setting.ts';

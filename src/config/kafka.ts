@@ -1,20 +1,7 @@
 /**
- * How to log in to Kafka, declared: a part of schema.ts; and the managed services, each with what it needs. A preset
- * changes defaults only: what the user writes stands, and build-kafka.ts says where that cannot work.
+ * Kafka's ways of logging in, as plain data; and the managed services, each with what it needs. A preset changes defaults
+ * only: what the user writes stands, and build-kafka.ts says where that cannot work.
  */
-import {
-  choice,
-  duration,
-  entry,
-  FILE,
-  flag,
-  list,
-  map,
-  optionalChoice,
-  optionalSection,
-  optionalText,
-} from './setting.ts';
-
 export const MECHANISMS = ['plain', 'scram-sha-256', 'scram-sha-512', 'oauthbearer'] as const;
 export type Mechanism = (typeof MECHANISMS)[number];
 
@@ -49,7 +36,7 @@ export interface Preset {
 /** Itself, or the file in which it stands, read at every login. */
 export type Secret = string | { readonly file: string };
 
-/** How Kafka is shown who we are. Plain data, because it goes to the threads; kafka-sasl.ts makes the login of it. */
+/** How Kafka is shown who we are. Plain data, because it goes to the threads; journal/kafka-login.ts makes the login of it. */
 export type KafkaSasl =
   | {
       readonly mechanism: 'plain' | 'scram-sha-256' | 'scram-sha-512';
@@ -144,53 +131,3 @@ export const PRESETS: Readonly<Record<PresetName, Preset>> = {
 /** The metadata server of Google's machines, with the access token of the account they run as. */
 export const GOOGLE_TOKEN_URL =
   'http://metadata.google.internal/computeMetadata/v1/instance/service-accounts/default/token';
-
-export const kafkaSasl = optionalSection('How to log in to Kafka.', {
-  mechanism: optionalChoice(
-    'How it is proven who we are; default: that of the preset, oauthbearer where a token is named, else scram-sha-512.',
-    MECHANISMS,
-  ),
-  username: optionalText('User name.'),
-  password: optionalText('Password, best taken from the environment.', { secret: true }),
-  password_file: optionalText('File with the password, read at every login.', FILE),
-  key_file: optionalText(
-    'Key file (JSON) of a Google service account, read at every login; of google-managed only.',
-    FILE,
-  ),
-  token_file: optionalText('For oauthbearer: file with a token, read at every login.', FILE),
-  token_command: list(
-    'For oauthbearer: program, and its arguments, that prints a token.',
-    entry('The program, or an argument.'),
-    [],
-    { max: 32, expected: 'a list such as [/usr/local/bin/token, --audience, kafka]' },
-  ),
-  token_url: optionalText('For oauthbearer: address that gives tokens for client_id and client_secret (OAuth 2).', {
-    expected: 'an address such as https://login.example/oauth2/token',
-  }),
-  client_id: optionalText('Name at `token_url`.'),
-  client_secret: optionalText('Secret at `token_url`, best taken from the environment.', { secret: true }),
-  client_secret_file: optionalText('File with the secret, read whenever a token is asked for.', FILE),
-  scope: optionalText('Scope that is asked for at `token_url`.'),
-  region: optionalText('AWS region, of msk-iam only; default: from the name of the broker.', {
-    expected: 'a region such as eu-west-1',
-    pattern: '^[a-z]{2}(-[a-z]+)+-\\d+$',
-  }),
-  extensions: map(
-    'Sent beside the token, such as { logicalCluster: lkc-1, identityPoolId: pool-1 } for Confluent Cloud.',
-    entry('The value.', { expected: 'text', pattern: '^[\\x20-\\x7e]+$' }),
-    { keyPattern: '^[A-Za-z]{1,64}$', max: 16, expected: 'texts by name' },
-  ),
-});
-
-export const schemaRegistry = optionalSection(
-  'A schema registry (Confluent API): readings are framed with the id of their schema; absent: they are plain JSON.',
-  {
-    url: entry('Address.', { expected: 'an address such as https://registry.example:8081' }),
-    format: choice('Of readings in Kafka.', ['avro', 'json'], 'avro'),
-    register: flag('Our schema is registered where it is missing; false: it must be there, and no other.', true),
-    username: optionalText('User name, or API key.'),
-    password: optionalText('Password, or API secret, best taken from the environment.', { secret: true }),
-    password_file: optionalText('File with the password, read again whenever the registry is asked.', FILE),
-    timeout: duration('After this a question counts as failed.', '10s', '100ms', '2m'),
-  },
-);

@@ -1,4 +1,4 @@
-/** The limits of the MQTT side, declared: a part of schema.ts. What happens at each is in the README's table. */
+/** `mqtt.limits:`, declared. What happens at each is in the README's table. */
 import { duration, integer, section, size } from '../setting.ts';
 
 export const mqttLimits = section(
