@@ -18,8 +18,6 @@ import { monotoneStamp, systemClock } from './clock.ts';
 import type { Settings } from './config/schema.ts';
 import type { Config, Loaded } from './config.ts';
 import { done, type Outcome, succeed } from './errors.ts';
-import type { Bridge } from './ingress/bridge.ts';
-import type { Address } from './ingress/broker.ts';
 import { openSpool, type Spool } from './journal/spool.ts';
 import { startTelemetry } from './logger.ts';
 import { readingRecord } from './parts/accept.ts';
@@ -32,6 +30,7 @@ import { startGateway } from './parts/gateway.ts';
 import { KafkaHold } from './parts/hold.ts';
 import { Ledger } from './parts/ledger.ts';
 import { watchConfig } from './parts/live-config.ts';
+import { backlogOf, createStatus, urlOf } from './parts/pipeline-status.ts';
 import { createRequeue } from './parts/requeue.ts';
 import { openStore, ROLLUP_GROUP } from './parts/rollup.ts';
 import { startThread, type Thread, type ThreadData } from './parts/threads.ts';
@@ -40,7 +39,7 @@ import type { Reading } from './reading.ts';
 import type { Stream } from './stream.ts';
 import type { Telemetry } from './telemetry.ts';
 import { Board } from './view/board.ts';
-import type { PartStatus, PipelineStatus } from './view/feed.ts';
+import type { PipelineStatus } from './view/feed.ts';
 import { startView, type View } from './view/server.ts';
 
 export type Role = 'all' | 'gateway' | 'rollup';
@@ -84,39 +83,19 @@ export async function startPipeline(options: PipelineOptions): Promise<Outcome<P
 async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pipeline>> {
   const { config, role, version, logLevel, pretty, live } = options;
   const clock = systemClock;
-  const { linesPerSecond } = config.log;
-  const telemetry = startTelemetry({ level: logLevel, pretty, name: 'main', linesPerSecond });
-  const dying = (error: Error) => telemetry.log.fatal({ err: error }, 'the process ends: this should not happen');
-  process.on('uncaughtExceptionMonitor', dying);
-  undo.push(async () => void process.off('uncaughtExceptionMonitor', dying));
-  collectDefaultMetrics({ register: telemetry.registry });
-  for (const name of BADLY_NAMED) telemetry.registry.removeSingleMetric(name);
-  telemetry.watchEventLoop('main');
+  const telemetry = openTelemetry(options, undo);
   /** Streams may be added to it; none is changed or removed. */
   const streams: Record<string, Stream> = { ...config.streams };
   const board = new Board(config.streams);
   const hold = config.ack === 'kafka' ? new KafkaHold() : null;
   const startedMs = clock.nowMs();
   let stopping = false;
-
   const understands = role !== 'gateway' && hasMessages(config);
 
   // journal: the spool
-  let spool: Spool | null = null;
-  if (role !== 'rollup') {
-    const reader = config.kafka ? FORWARD_GROUP : ROLLUP_GROUP;
-    const opened = await openSpool({
-      folder: spoolFolder(config),
-      ...config.spool,
-      readers: understands && !config.kafka ? [reader, UNDERSTAND_GROUP] : [reader],
-      holders: [ACCOUNTS_GROUP],
-      clock,
-      telemetry,
-    });
-    if (!opened.ok) return opened;
-    spool = opened.value;
-    undo.push(() => opened.value.close());
-  }
+  const journal = role === 'rollup' ? null : await openJournal(config, understands, telemetry, undo);
+  if (journal && !journal.ok) return journal;
+  const spool = journal?.value ?? null;
   const received = monotoneStamp(clock, spool?.lastReceivedMs);
 
   // forward and rollup
@@ -180,29 +159,10 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
   const publish = gateway?.value.broker.publish ?? null;
   const http = gateway?.value.http;
   const listeners = [...(gateway?.value.broker.addresses.map(urlOf) ?? []), ...(http ? [http.url] : [])];
-  const states = new SpoolState(startedMs);
-  const status = (): PipelineStatus => ({
-    gateway: config.gateway,
-    version,
-    role,
-    ack: config.ack,
-    log: config.kafka ? 'kafka' : 'spool',
-    store: config.influx ? 'influx' : 'embedded',
-    startedMs,
-    stopping,
-    listeners,
-    parts: [
-      ...listeners.map(
-        (name): PartStatus => ({ kind: 'listener', name, stage: 'ingress', state: 'ok', sinceMs: startedMs }),
-      ),
-      ...(gateway?.value.bridges ?? []).map((bridge) => bridgePart(bridge, startedMs)),
-      ...(spool ? [states.of(spool, clock.nowMs())] : []),
-      ...threads.flatMap((thread) => thread.status().parts),
-    ],
-    limits: {
-      pendingBytes: spool ? config.mqtt.limits.pendingBytes : null,
-      series: role === 'gateway' ? null : config.rollup.maxSeries,
-    },
+  const status = createStatus({
+    ...{ config, role, version, clock, startedMs, listeners, spool, threads },
+    bridges: gateway?.value.bridges ?? [],
+    isStopping: () => stopping,
   });
   const delivery = config.alerts && (await startDelivery({ config, webhook: rollup !== null, publish, telemetry }));
   if (delivery) undo.push(() => delivery.stop());
@@ -270,15 +230,11 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
       listeners,
       page: address,
       status,
-      backlog: () => {
-        const backlogs = [rollup, understanding].flatMap((thread) => {
-          if (!thread) return [];
-          const { backlog, position } = thread.status();
-          // The end as the spool knows it now, not as the thread knew it when it last said something.
-          return [spool && position !== undefined ? spool.stats().endOffset - position : backlog];
-        });
-        return backlogs.length === 0 || backlogs.includes(null) ? null : Math.max(...(backlogs as number[]));
-      },
+      backlog: () =>
+        backlogOf(
+          [rollup, understanding].filter((thread) => thread !== null),
+          spool,
+        ),
       async total(metric) {
         let sum = 0;
         for (const sample of await feed.samples()) {
@@ -299,8 +255,41 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
   }
 }
 
+/** The log, the numbers of this process, and a last line when it dies of a bug. */
+function openTelemetry({ config, logLevel, pretty }: PipelineOptions, undo: Undo[]): Telemetry {
+  const { linesPerSecond } = config.log;
+  const telemetry = startTelemetry({ level: logLevel, pretty, name: 'main', linesPerSecond });
+  const dying = (error: Error) => telemetry.log.fatal({ err: error }, 'the process ends: this should not happen');
+  process.on('uncaughtExceptionMonitor', dying);
+  undo.push(async () => void process.off('uncaughtExceptionMonitor', dying));
+  collectDefaultMetrics({ register: telemetry.registry });
+  for (const name of BADLY_NAMED) telemetry.registry.removeSingleMetric(name);
+  telemetry.watchEventLoop('main');
+  return telemetry;
+}
+
 /** The cursor of `forward` in the spool. */
 const FORWARD_GROUP = 'forward';
+
+/** The spool, which keeps what its readers have not passed. */
+async function openJournal(
+  config: Config,
+  understands: boolean,
+  telemetry: Telemetry,
+  undo: Undo[],
+): Promise<Outcome<Spool>> {
+  const reader = config.kafka ? FORWARD_GROUP : ROLLUP_GROUP;
+  const opened = await openSpool({
+    folder: spoolFolder(config),
+    ...config.spool,
+    readers: understands && !config.kafka ? [reader, UNDERSTAND_GROUP] : [reader],
+    holders: [ACCOUNTS_GROUP],
+    clock: systemClock,
+    telemetry,
+  });
+  if (opened.ok) undo.push(() => opened.value.close());
+  return opened;
+}
 
 /** Numbers that are made when somebody asks. */
 function exportNumbers(telemetry: Telemetry, ledger: Ledger | null, board: Board, nowMs: number): void {
@@ -312,37 +301,5 @@ function exportNumbers(telemetry: Telemetry, ledger: Ledger | null, board: Board
   telemetry.largestSkewSeconds.set(largestSkewMs / 1_000);
   for (const [state, count] of Object.entries({ seen: devices, silent, skewed, gapped, refused: refusing })) {
     telemetry.devices.set({ state }, count);
-  }
-}
-
-function urlOf({ host, port, tls, websocket }: Address): string {
-  const scheme = websocket ? (tls ? 'wss' : 'ws') : tls ? 'mqtts' : 'mqtt';
-  return `${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}`;
-}
-
-function bridgePart(bridge: Bridge, startedMs: number): PartStatus {
-  const { connected, subscribed } = bridge.stats();
-  const state = connected && subscribed ? 'ok' : 'away';
-  return { kind: 'bridge', name: bridge.source.url, stage: 'ingress', state, sinceMs: startedMs };
-}
-
-/** The spool as a part that can fail, with the time of its last change. */
-class SpoolState {
-  #state: PartStatus['state'] = 'ok';
-  #sinceMs: number;
-
-  constructor(sinceMs: number) {
-    this.#sinceMs = sinceMs;
-  }
-
-  of(spool: Spool, nowMs: number): PartStatus {
-    const { failure } = spool.stats();
-    const state = failure === null ? 'ok' : failure.code === 'SPOOL_FULL' ? 'full' : 'failing';
-    if (state !== this.#state) {
-      this.#state = state;
-      this.#sinceMs = nowMs;
-    }
-    const reason = failure ? { failure: { code: failure.code, message: failure.message } } : undefined;
-    return { kind: 'spool', name: 'spool', stage: 'journal', state, sinceMs: this.#sinceMs, ...reason };
   }
 }
