@@ -81,7 +81,7 @@ export async function startPipeline(options: PipelineOptions): Promise<Outcome<P
 }
 
 async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pipeline>> {
-  const { config, role, version, logLevel, pretty, live } = options;
+  const { config, role, version, live } = options;
   const clock = systemClock;
   const telemetry = openTelemetry(options, undo);
   /** Streams may be added to it; none is changed or removed. */
@@ -105,37 +105,10 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
   if (opened && !opened.ok) return opened;
   const accounts = opened?.value;
   if (accounts) undo.push(() => accounts.close());
-  /** Readings that a thread made of others: counted by `millrace_understood_total`, and not as accepted from a device. */
-  const appendMade = (readings: readonly Reading[], onDurable: (outcome: Outcome) => void) => {
-    ledger?.received(readings.length);
-    const receivedMs = received();
-    const records = readings.map((reading) => readingRecord(reading, receivedMs, ''));
-    ledger?.appendBatch(records, onDurable);
-  };
-  const startPart = (part: ThreadData['part']) => {
-    const tallied = () => (part === 'forward' && ledger ? { tallyFrom: ledger.beginAnew() } : undefined);
-    const thread = startThread(
-      part,
-      () => ({
-        part,
-        config: { ...config, streams },
-        progress: spool?.progress ?? null,
-        ...(accounts ? { spoolId: accounts.spoolId } : undefined),
-        ...tallied(),
-        logLevel,
-        pretty,
-      }),
-      (message) => {
-        if (message.type === 'forwarded') hold?.forwarded(message.offset);
-        if (message.type === 'append')
-          appendMade(message.readings, (outcome) => thread.appended(message.request, outcome));
-      },
-      telemetry,
-    );
-    threads.push(thread);
-    undo.push(() => thread.stop());
-    return thread;
-  };
+  const startPart = partStarter({
+    ...{ options, streams, spool, ledger, hold, received, telemetry, threads, undo },
+    spoolId: accounts?.spoolId,
+  });
   if (role !== 'rollup' && config.kafka) startPart('forward');
   const rollup = role === 'gateway' ? null : startPart('rollup');
   // After the rollup, so that it is stopped before it, and what it wrote last is counted.
@@ -289,6 +262,58 @@ async function openJournal(
   });
   if (opened.ok) undo.push(() => opened.value.close());
   return opened;
+}
+
+interface PartNeeds {
+  readonly options: PipelineOptions;
+  /** As they are when the thread starts, or starts again. */
+  readonly streams: Readonly<Record<string, Stream>>;
+  readonly spool: Spool | null;
+  readonly spoolId: string | undefined;
+  readonly ledger: Ledger | null;
+  readonly hold: KafkaHold | null;
+  readonly received: () => number;
+  readonly telemetry: Telemetry;
+  /** Where the thread is added. */
+  readonly threads: Thread[];
+  readonly undo: Undo[];
+}
+
+/** Starts parts in threads of their own, and does what they ask for: acknowledgements let go, readings appended. */
+function partStarter(needs: PartNeeds): (part: ThreadData['part']) => Thread {
+  const { options, streams, spool, spoolId, ledger, hold, received, telemetry, threads, undo } = needs;
+  const { config, logLevel, pretty } = options;
+  /** Readings that a thread made of others: counted by `millrace_understood_total`, and not as accepted from a device. */
+  const appendMade = (readings: readonly Reading[], onDurable: (outcome: Outcome) => void) => {
+    ledger?.received(readings.length);
+    const receivedMs = received();
+    const records = readings.map((reading) => readingRecord(reading, receivedMs, ''));
+    ledger?.appendBatch(records, onDurable);
+  };
+  return (part) => {
+    const data = (): ThreadData => ({
+      part,
+      config: { ...config, streams },
+      progress: spool?.progress ?? null,
+      ...(spoolId === undefined ? undefined : { spoolId }),
+      ...(part === 'forward' && ledger ? { tallyFrom: ledger.beginAnew() } : undefined),
+      logLevel,
+      pretty,
+    });
+    const thread = startThread(
+      part,
+      data,
+      (message) => {
+        if (message.type === 'forwarded') hold?.forwarded(message.offset);
+        if (message.type === 'append')
+          appendMade(message.readings, (outcome) => thread.appended(message.request, outcome));
+      },
+      telemetry,
+    );
+    threads.push(thread);
+    undo.push(() => thread.stop());
+    return thread;
+  };
 }
 
 /** Numbers that are made when somebody asks. */
