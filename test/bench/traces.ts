@@ -10,8 +10,8 @@ import type { LogRecord } from '../../src/log.ts';
 import { readingRecord } from '../../src/parts/accept.ts';
 import { createTraceSource } from '../../src/parts/trace-source.ts';
 import type { Stream } from '../../src/stream.ts';
-import { makeWindow, parseTemplate, type TopicTemplate } from '../../src/stream.ts';
 import { silentTelemetry } from '../../src/telemetry.ts';
+import { makeStream } from '../inspect/sample.ts';
 
 const READINGS = 50_000;
 const ROUNDS = 8;
@@ -25,31 +25,11 @@ const WAYS: Readonly<Record<string, { trace?: Stream['trace']; sent: boolean }>>
   from_payload: { trace: { field: 'traceparent', make: true }, sent: true },
 };
 
-function stream(trace: Stream['trace']): Stream {
-  return {
-    name: 'environment',
-    topic: parseTemplate('sensors/{site}/{device}/environment') as TopicTemplate,
-    format: 'json',
-    schema: null,
-    key: 'device',
-    identity: [],
-    time: 'ts',
-    sequence: 'seq',
-    tags: [],
-    metrics: ['temperature', 'humidity', 'pressure'],
-    enrich: null,
-    windows: [makeWindow(10_000)],
-    score: null,
-    retain: false,
-    ...(trace ? { trace } : undefined),
-  };
-}
-
 export async function run(): Promise<object> {
   const passes = Object.entries(WAYS).map(([name, { trace, sent }]) => {
     const none = { schemas: new Map(), registries: new Map() };
     const traces = createTraceSource(silentTelemetry());
-    const inspector = createInspector([stream(trace)], none, undefined, undefined, undefined, traces);
+    const inspector = createInspector([makeStream(trace && { trace })], none, undefined, undefined, undefined, traces);
     return { name, inspector, sent, seconds: Number.POSITIVE_INFINITY, spoolBytes: 0, kafkaBytes: 0, gzipBytes: 0 };
   });
   const frame = frameBuffer(Buffer.alloc(4_096));

@@ -4,23 +4,14 @@
  * verified against the log. On the embedded default, and on real Kafka and InfluxDB.
  */
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { Alert } from '../../src/alert.ts';
 import { systemClock } from '../../src/clock.ts';
 import { runMillrace } from '../support/gateway-process.ts';
-import { removeBuckets } from '../support/influx.ts';
 import { RawClient } from '../support/mqtt-raw.ts';
-import { dashboardIsFilled, prepareSample, serverSettings, untilReady } from '../support/sample.ts';
-import { needInflux, needKafka } from '../support/servers.ts';
+import { onServers, rowsAt, type Sample, SampleRuns } from '../support/sample.ts';
 import { until } from '../support/until.ts';
 
-const MAIN = fileURLToPath(new URL('../../dist/src/main.js', import.meta.url));
 const DEADLINE_MS = 60_000;
 
 interface Row {
@@ -33,45 +24,23 @@ interface Row {
 
 describe('The chat sample', function () {
   this.timeout(180_000);
-  const children: ChildProcess[] = [];
-  const folders: string[] = [];
+  const runs = new SampleRuns();
 
-  after(() => {
-    for (const folder of folders) rmSync(folder, { recursive: true, force: true });
-  });
-  afterEach(() => {
-    for (const child of children.splice(0)) child.kill('SIGKILL');
-  });
-
-  async function prepare(servers: string) {
+  function prepare(servers: string): Promise<Sample> {
     const changes = [
       ['{ grace: 5s }', '{ grace: 2s, tick: 250ms, disorder: 250ms, repair_delay: 1s }'],
       ['windows: [10s, 1m, 1h]', 'windows: [1s, 10s]'],
     ] as const;
-    const sample = await prepareSample('chat', ['1883', '8084', '8080'], changes, servers);
-    folders.push(sample.folder);
-    return sample;
+    return runs.prepare('chat', ['1883', '8084', '8080'], changes, servers);
   }
 
   async function messagesAreUnderstood(servers: string): Promise<void> {
     const { config, port } = await prepare(servers);
     const http = `http://127.0.0.1:${port('8080')}`;
-    const start = async () => {
-      const child = spawn(process.execPath, [MAIN, 'run', '--config', config], { stdio: 'ignore' });
-      children.push(child);
-      await untilReady(http);
-      return child;
-    };
-    const rowsOf = async (metric: string): Promise<Row[]> => {
-      const text = await (await fetch(`${http}/api/v1/rows?stream=chat.understood&window=10s&metric=${metric}`)).text();
-      return text
-        .split('\n')
-        .filter(Boolean)
-        .map((line) => JSON.parse(line) as Row);
-    };
+    const rowsOf = (metric: string) => rowsAt<Row>(http, `stream=chat.understood&window=10s&metric=${metric}`);
     const total = (rows: readonly Row[]) => rows.reduce((sum, { count }) => sum + count, 0);
 
-    const child = await start();
+    const child = await runs.start(config, http);
     const desk = await RawClient.connected(port('1883'), { clientId: 'desk' });
     await desk.subscribe('millrace/alerts/#');
     const beganMs = systemClock.nowMs();
@@ -115,7 +84,7 @@ describe('The chat sample', function () {
     const died = once(child, 'exit');
     child.kill('SIGKILL');
     assert.deepEqual((await died)[1], 'SIGKILL');
-    await start();
+    await runs.start(config, http);
     const again = await RawClient.connected(port('1883'), { clientId: 'desk' });
     again.publish('support/shop/chat', message('c1', 'anna', 'I am on it.', { from: 'agent' }), 1, 1);
     again.publish('support/shop/chat', message('c1', 'anna', 'It is up again.', { from: 'agent' }), 1, 2);
@@ -150,24 +119,11 @@ describe('The chat sample', function () {
   });
 
   it('does the same on Kafka and InfluxDB', async function () {
-    const brokers = needKafka(this);
-    const influx = needInflux(this);
-    const name = `chat-${randomUUID().slice(0, 8)}`;
-    try {
-      await messagesAreUnderstood(serverSettings(brokers, influx, name));
-      await dashboardIsFilled('chat', { team: '.*' }, influx, name);
-    } finally {
-      await removeBuckets(influx, name);
-    }
+    await onServers(this, 'chat', { team: '.*' }, messagesAreUnderstood);
   });
 
   it('is started with simulated desks by one command', async () => {
-    const folder = mkdtempSync(join(tmpdir(), 'millrace-chat-'));
-    folders.push(folder);
-    const ports = ['--port', '0', '--http-port', '0', '--data', join(folder, 'data')];
-    const { code, out, err } = await runMillrace(['demo', '--sample', 'chat', '--for', '3s', '--json', ...ports]);
-    assert.equal(code, 0, err);
-    const { acknowledged, stored, understood, balanced } = JSON.parse(out);
-    assert.ok(acknowledged > 0 && stored > 0 && understood > 0 && understood <= stored && balanced, out);
+    const { summary } = await runs.demo('chat');
+    assert.ok(summary.understood! > 0 && summary.understood! <= summary.stored!, JSON.stringify(summary));
   });
 });

@@ -4,24 +4,17 @@
  * verified against the log. On the embedded default, and on real Kafka and InfluxDB.
  */
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Browser } from 'playwright-core';
 import { systemClock } from '../../src/clock.ts';
 import { needChromium, startBrowser } from '../support/browser.ts';
 import { runMillrace } from '../support/gateway-process.ts';
-import { removeBuckets } from '../support/influx.ts';
 import { RawClient } from '../support/mqtt-raw.ts';
-import { dashboardIsFilled, prepareSample, serverSettings, untilReady } from '../support/sample.ts';
-import { needInflux, needKafka } from '../support/servers.ts';
+import { onServers, type Sample, SampleRuns } from '../support/sample.ts';
 import { until } from '../support/until.ts';
 
 const SAMPLE = fileURLToPath(new URL('../../compose/samples/clickstream/', import.meta.url));
-const MAIN = fileURLToPath(new URL('../../dist/src/main.js', import.meta.url));
 
 interface Row {
   readonly metric: string;
@@ -33,43 +26,29 @@ interface Row {
 describe('The clickstream sample', function () {
   this.timeout(120_000);
   let browser: Browser | undefined;
-  const children: ChildProcess[] = [];
-  const folders: string[] = [];
+  const runs = new SampleRuns();
 
   before(async function () {
     needChromium(this);
     browser = await startBrowser();
   });
-  after(async () => {
-    await browser?.close();
-    for (const folder of folders) rmSync(folder, { recursive: true, force: true });
-  });
-  afterEach(() => {
-    for (const child of children.splice(0)) child.kill('SIGKILL');
-  });
+  after(() => browser?.close());
 
-  function start(args: readonly string[]): void {
-    children.push(spawn(process.execPath, args, { stdio: 'ignore' }));
-  }
-
-  async function prepare(servers: string) {
+  function prepare(servers: string): Promise<Sample> {
     const changes = [
       ['{ grace: 5s }', '{ grace: 1s, tick: 250ms, disorder: 250ms }'],
       ['windows: [10s, 1m, 1h, { size: 5m, every: 1m }]', 'windows: [1s, 10s]'],
     ] as const;
-    const sample = await prepareSample('clickstream', ['1883', '8083', '8084', '8085', '8080'], changes, servers);
-    folders.push(sample.folder);
-    return sample;
+    return runs.prepare('clickstream', ['1883', '8083', '8084', '8085', '8080'], changes, servers);
   }
 
   async function clicksAreCounted(servers: string): Promise<void> {
     const { config, port } = await prepare(servers);
     const http = `http://127.0.0.1:${port('8080')}`;
     const ingest = `http://127.0.0.1:${port('8084')}/ingest/`;
-    start([MAIN, 'run', '--config', config]);
-    await untilReady(http);
+    await runs.start(config, http);
     const [shop, ws] = [`http://127.0.0.1:${port('8085')}`, `ws://127.0.0.1:${port('8083')}`];
-    start([join(SAMPLE, 'shop.mjs'), '--port', String(port('8085')), '--mqtt', ws, '--ingest', ingest]);
+    runs.spawn([join(SAMPLE, 'shop.mjs'), '--port', String(port('8085')), '--mqtt', ws, '--ingest', ingest]);
     await until(
       () =>
         fetch(shop).then(
@@ -159,33 +138,11 @@ describe('The clickstream sample', function () {
   });
 
   it('does the same on Kafka and InfluxDB', async function () {
-    const brokers = needKafka(this);
-    const influx = needInflux(this);
-    const name = `clicks-${randomUUID().slice(0, 8)}`;
-    try {
-      await clicksAreCounted(serverSettings(brokers, influx, name));
-      await dashboardIsFilled('clickstream', { app: '.*', page: '.*' }, influx, name);
-    } finally {
-      await removeBuckets(influx, name);
-    }
+    await onServers(this, 'clickstream', { app: '.*', page: '.*' }, clicksAreCounted);
   });
 
   it('is started with simulated users by one command', async () => {
-    const folder = mkdtempSync(join(tmpdir(), 'millrace-clicks-'));
-    folders.push(folder);
-    const ports = ['--port', '0', '--http-port', '0', '--data', join(folder, 'data')];
-    const { code, out, err } = await runMillrace([
-      'demo',
-      '--sample',
-      'clickstream',
-      '--for',
-      '3s',
-      '--json',
-      ...ports,
-    ]);
-    assert.equal(code, 0, err);
-    const { acknowledged, stored, balanced } = JSON.parse(out);
-    assert.ok(acknowledged > 0 && stored > 0 && balanced, out);
+    const { err } = await runs.demo('clickstream');
     assert.match(err, /ws:\/\/127\.0\.0\.1:\d+/);
     assert.match(err, /http:\/\/127\.0\.0\.1:\d+\/ingest\//);
   });

@@ -4,22 +4,13 @@
  * and InfluxDB.
  */
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { systemClock } from '../../src/clock.ts';
 import { runMillrace } from '../support/gateway-process.ts';
-import { removeBuckets } from '../support/influx.ts';
 import { RawClient } from '../support/mqtt-raw.ts';
-import { dashboardIsFilled, prepareSample, serverSettings, untilReady } from '../support/sample.ts';
-import { needInflux, needKafka } from '../support/servers.ts';
+import { onServers, rowsAt, type Sample, SampleRuns } from '../support/sample.ts';
 import { until } from '../support/until.ts';
 
-const MAIN = fileURLToPath(new URL('../../dist/src/main.js', import.meta.url));
 const DEADLINE_MS = 60_000;
 const TOPIC = 'plant/lyon/d0002/climate';
 
@@ -33,47 +24,25 @@ interface Row {
 
 describe('The sensors sample', function () {
   this.timeout(180_000);
-  const children: ChildProcess[] = [];
-  const folders: string[] = [];
+  const runs = new SampleRuns();
 
-  after(() => {
-    for (const folder of folders) rmSync(folder, { recursive: true, force: true });
-  });
-  afterEach(() => {
-    for (const child of children.splice(0)) child.kill('SIGKILL');
-  });
-
-  async function prepare(servers: string) {
+  function prepare(servers: string): Promise<Sample> {
     const changes = [
       ['{ grace: 5s }', '{ grace: 2s, tick: 250ms, disorder: 250ms, repair_delay: 1s }'],
       ['windows: [10s, 1m, 1h, { size: 5m, every: 1m }]', 'windows: [1s, 10s]'],
       ['window: 1m', 'window: 10s'],
     ] as const;
-    const sample = await prepareSample('sensors', ['1883', '8084', '8080'], changes, servers);
-    folders.push(sample.folder);
-    return sample;
+    return runs.prepare('sensors', ['1883', '8084', '8080'], changes, servers);
   }
 
   async function readingsAreMade(servers: string): Promise<void> {
     const { config, port } = await prepare(servers);
     const http = `http://127.0.0.1:${port('8080')}`;
-    const start = async () => {
-      const child = spawn(process.execPath, [MAIN, 'run', '--config', config], { stdio: 'ignore' });
-      children.push(child);
-      await untilReady(http);
-      return child;
-    };
-    const rows = async (): Promise<Row[]> => {
-      const text = await (await fetch(`${http}/api/v1/rows?stream=climate&window=10s`)).text();
-      return text
-        .split('\n')
-        .filter(Boolean)
-        .map((line) => JSON.parse(line) as Row);
-    };
+    const rows = () => rowsAt<Row>(http, 'stream=climate&window=10s');
     const total = async (metric: string) =>
       (await rows()).filter((row) => row.metric === metric).reduce((sum, { count }) => sum + count, 0);
 
-    const child = await start();
+    const child = await runs.start(config, http);
     const sensor = await RawClient.connected(port('1883'), { clientId: 'd0002' });
     const nowMs = systemClock.nowMs();
     const good = { ts: nowMs, seq: 1, temperature: 24.5, humidity: 50, pressure: 1013.25 };
@@ -92,7 +61,7 @@ describe('The sensors sample', function () {
     const died = once(child, 'exit');
     child.kill('SIGKILL');
     assert.deepEqual((await died)[1], 'SIGKILL');
-    await start();
+    await runs.start(config, http);
 
     const watcher = await RawClient.connected(port('1883'), { clientId: 'watcher' });
     await watcher.subscribe('plant/#');
@@ -132,24 +101,10 @@ describe('The sensors sample', function () {
   });
 
   it('does the same on Kafka and InfluxDB', async function () {
-    const brokers = needKafka(this);
-    const influx = needInflux(this);
-    const name = `sensors-${randomUUID().slice(0, 8)}`;
-    try {
-      await readingsAreMade(serverSettings(brokers, influx, name));
-      await dashboardIsFilled('sensors', { site: '.*', room: '.*' }, influx, name);
-    } finally {
-      await removeBuckets(influx, name);
-    }
+    await onServers(this, 'sensors', { site: '.*', room: '.*' }, readingsAreMade);
   });
 
   it('is started with simulated sensors by one command', async () => {
-    const folder = mkdtempSync(join(tmpdir(), 'millrace-sensors-'));
-    folders.push(folder);
-    const ports = ['--port', '0', '--http-port', '0', '--data', join(folder, 'data')];
-    const { code, out, err } = await runMillrace(['demo', '--sample', 'sensors', '--for', '3s', '--json', ...ports]);
-    assert.equal(code, 0, err);
-    const { acknowledged, stored, balanced } = JSON.parse(out);
-    assert.ok(acknowledged > 0 && stored > 0 && balanced, out);
+    await runs.demo('sensors');
   });
 });

@@ -10,7 +10,7 @@ import { silentTelemetry } from '../../src/telemetry.ts';
 import { kafkaConfig } from '../journal/kafka-fixture.ts';
 import { type GatewayProcess, startSimulator } from '../support/gateway-process.ts';
 import { until } from '../support/until.ts';
-import { type Comparison, type Ledger, StoredReadings } from './ledger.ts';
+import { type Comparison, Ledger, StoredReadings } from './ledger.ts';
 
 const PARTITIONS = 4;
 
@@ -111,15 +111,32 @@ export async function books(gateway: GatewayProcess): Promise<Record<LedgerTerm,
   return terms as Record<LedgerTerm, number>;
 }
 
+/** Ends the load and demands that all it sent was acknowledged and is in Kafka, in order; at least so many readings. */
+export async function endsInKafka(
+  gateway: GatewayProcess,
+  load: Load,
+  side: KafkaSide,
+  least: number,
+): Promise<number> {
+  const ledger = new Ledger();
+  const { sent, acknowledged: known } = await load.end(ledger);
+  assert.equal(known, sent, 'nothing went unacknowledged');
+  await drained(gateway);
+  const report = await side.compare(ledger);
+  assert.deepEqual([report.lost.count, report.disordered, report.neverSent, report.altered], [0, 0, 0, 0]);
+  assert.ok(report.acknowledged > least, `there was a load: ${JSON.stringify(report)}`);
+  return report.acknowledged;
+}
+
 /** Kafka has all that the spool has: nothing but a tick waits. */
 export async function drained(gateway: GatewayProcess, withinMs = 180_000): Promise<void> {
   // twice, because the figure is looked at once a second
   for (let seen = 0; seen < 2; seen++) {
+    if (seen > 0) await new Promise((resolve) => setTimeout(resolve, 1_100));
     await until(
       async () => (await gateway.metric('millrace_spool_backlog_records')) <= 2,
       withinMs,
       'the spool drains',
     );
-    await new Promise((resolve) => setTimeout(resolve, 1_100));
   }
 }

@@ -10,25 +10,12 @@ import { join } from 'node:path';
 import { devices, type FedGateway, Feed, NO_FAULTS } from '../support/feed.ts';
 import { type GatewayProcess, startGateway } from '../support/gateway-process.ts';
 import { removeBuckets } from '../support/influx.ts';
-import { allClosed, byPartition, eventually, type RunRules, rowsOf, yamlOf } from '../support/rollup-run.ts';
+import { allClosed, byPartition, eventually, rowsOf, yamlOf } from '../support/rollup-run.ts';
+import { ENVIRONMENT, rulesFor } from '../support/run-rules.ts';
 import { needInflux, needKafka } from '../support/servers.ts';
 
 const START_MS = Date.UTC(2026, 4, 1, 9, 20);
-const RULES: RunRules = {
-  graceMs: 5_000,
-  disorderMs: 500,
-  skewMs: 30_000,
-  streams: [
-    {
-      name: 'environment',
-      topic: 'sensors/{site}/{device}/environment',
-      time: 'ts',
-      sequence: 'seq',
-      metrics: ['temperature', 'humidity', 'pressure'],
-      windows: ['10s', '1m', '2m_1m'],
-    },
-  ],
-};
+const RULES = rulesFor([{ ...ENVIRONMENT, windows: ['10s', '1m', '2m_1m'] }], { skewMs: 30_000 });
 
 interface Kept {
   readonly window: string;

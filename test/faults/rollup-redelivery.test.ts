@@ -14,7 +14,8 @@ import { fileURLToPath } from 'node:url';
 import { judge, type Verdict } from '../../src/torture/ledger-oracle.ts';
 import { devices, type FedGateway, Feed, NO_FAULTS } from '../support/feed.ts';
 import { Random } from '../support/random.ts';
-import { agree, allClosed, judged, type RunRules, rowsOf, yamlOf } from '../support/rollup-run.ts';
+import { agree, allClosed, judged, rowsOf, yamlOf } from '../support/rollup-run.ts';
+import { CLICKS, ENVIRONMENT, rulesFor } from '../support/run-rules.ts';
 
 const MINUTES = Number(process.env.MILLRACE_FAULT_MINUTES ?? 0);
 const SEED = Number(process.env.MILLRACE_FAULT_SEED ?? Date.now() % 1_000_000);
@@ -23,30 +24,7 @@ const KILLS = 4;
 const START_MS = Date.UTC(2026, 4, 1, 9, 40);
 const PLANTED = fileURLToPath(new URL('planted-rollup.mjs', import.meta.url));
 
-const RULES: RunRules = {
-  graceMs: 5_000,
-  disorderMs: 500,
-  skewMs: 60_000,
-  streams: [
-    {
-      name: 'environment',
-      topic: 'sensors/{site}/{device}/environment',
-      time: 'ts',
-      sequence: 'seq',
-      metrics: ['temperature', 'humidity', 'pressure'],
-      windows: ['10s', '1m', '5m_1m', '15m', '1h'],
-    },
-    {
-      name: 'clicks',
-      topic: 'web/{app}/clicks',
-      time: 'timestamp',
-      identity: ['userid', 'page', 'timestamp'],
-      tags: ['page'],
-      metrics: [],
-      windows: ['10s', '1m', '1h'],
-    },
-  ],
-};
+const RULES = rulesFor([ENVIRONMENT, CLICKS]);
 
 describe('readings that are delivered again and again', function () {
   this.timeout(180_000 + MINUTES * 120_000);

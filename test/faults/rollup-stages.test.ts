@@ -14,27 +14,14 @@ import { devices, type FedGateway, Feed, NO_FAULTS } from '../support/feed.ts';
 import { type GatewayProcess, startGateway } from '../support/gateway-process.ts';
 import { removeBuckets } from '../support/influx.ts';
 import { recordsOf } from '../support/kafka-topic.ts';
-import { agree, allClosed, byPartition, eventually, type RunRules, rowsOf, yamlOf } from '../support/rollup-run.ts';
+import { agree, allClosed, byPartition, eventually, rowsOf, yamlOf } from '../support/rollup-run.ts';
+import { ENVIRONMENT, rulesFor } from '../support/run-rules.ts';
 import { needInflux, needKafka } from '../support/servers.ts';
 
 const MAIN = fileURLToPath(new URL('../../dist/src/main.js', import.meta.url));
 const START_MS = Date.UTC(2026, 4, 1, 9, 20);
 const PARTITIONS = 4;
-const RULES: RunRules = {
-  graceMs: 5_000,
-  disorderMs: 500,
-  skewMs: 60_000,
-  streams: [
-    {
-      name: 'environment',
-      topic: 'sensors/{site}/{device}/environment',
-      time: 'ts',
-      sequence: 'seq',
-      metrics: ['temperature', 'humidity', 'pressure'],
-      windows: ['10s', '1m', '5m_1m', '15m', '1h'],
-    },
-  ],
-};
+const RULES = rulesFor([ENVIRONMENT]);
 
 describe('two stages on real servers', function () {
   this.timeout(300_000);

@@ -15,16 +15,8 @@ import { type GatewayProcess, startGateway } from '../support/gateway-process.ts
 import { type Fault, InfluxProxy } from '../support/influx-proxy.ts';
 import { recordsOf } from '../support/kafka-topic.ts';
 import { Random } from '../support/random.ts';
-import {
-  agree,
-  allClosed,
-  byPartition,
-  eventually,
-  judged,
-  ownedBy,
-  type RunRules,
-  yamlOf,
-} from '../support/rollup-run.ts';
+import { agree, allClosed, byPartition, eventually, judged, ownedBy, yamlOf } from '../support/rollup-run.ts';
+import { ENVIRONMENT, rulesFor } from '../support/run-rules.ts';
 import { needInflux, needKafka } from '../support/servers.ts';
 
 const MINUTES = Number(process.env.MILLRACE_FAULT_MINUTES ?? 0);
@@ -36,23 +28,7 @@ const PACE_MS = 400;
 const SESSION_MS = 6_000;
 /** Kills that are shown to have come between an answer and its commit. */
 const KILLS_PROVEN = 1 + Math.round(MINUTES);
-const WINDOWS = ['10s', '1m', '5m_1m', '15m', '1h'];
-
-const RULES: RunRules = {
-  graceMs: 5_000,
-  disorderMs: 500,
-  skewMs: 60_000,
-  streams: [
-    {
-      name: 'environment',
-      topic: 'sensors/{site}/{device}/environment',
-      time: 'ts',
-      sequence: 'seq',
-      metrics: ['temperature', 'humidity', 'pressure'],
-      windows: WINDOWS,
-    },
-  ],
-};
+const RULES = rulesFor([ENVIRONMENT]);
 
 const PROXY_FAULTS: readonly Fault[] = [
   ...[{ kind: 'unavailable' } as const, { kind: 'busy', retryAfterS: 1 } as const],
@@ -330,7 +306,7 @@ influx: { url: "${influxUrl}", org: ${org}, token: "${token}", bucket: ${name}, 
     const { endMs, clockMs } = allClosed(RULES, lastMs);
     await feed.moveClock(clockMs);
     const verdict = await agreed('at the end', endMs, 0);
-    for (const window of WINDOWS) assert.ok(verdict.byWindow[window]! > 0, `rows of ${window}`);
+    for (const window of ENVIRONMENT.windows) assert.ok(verdict.byWindow[window]! > 0, `rows of ${window}`);
     assert.equal(verdict.open, 0);
     assert.deepEqual(proxy.changed, []);
     const { exact, counted } = verdict;

@@ -1,4 +1,4 @@
-/** A stream, its assets and messages for the tests of inspection. */
+/** A stream, its assets and messages for the tests and the measurements of inspection. */
 import assert from 'node:assert/strict';
 import type { Outcome } from '../../src/errors.ts';
 import type { BirthMemory } from '../../src/inspect/births.ts';

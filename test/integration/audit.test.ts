@@ -16,45 +16,27 @@ import { openSpoolReader } from '../../src/journal/spool-reader.ts';
 import type { StoredRecord } from '../../src/log.ts';
 import { decodeAccount } from '../../src/parts/account.ts';
 import { silentTelemetry } from '../../src/telemetry.ts';
-import { type FedGateway, Feed, message, type Source } from '../support/feed.ts';
+import { everySecond, type FedGateway, Feed } from '../support/feed.ts';
 import { runMillrace } from '../support/gateway-process.ts';
 import { removeBuckets } from '../support/influx.ts';
-import { allClosed, durableToMs, eventually, type RunRules, yamlOf } from '../support/rollup-run.ts';
+import { allClosed, durableToMs, eventually, yamlOf } from '../support/rollup-run.ts';
+import { rulesFor, TEMPERATURE } from '../support/run-rules.ts';
 import { type InfluxServer, needInflux, needKafka } from '../support/servers.ts';
 
 const START_MS = Date.UTC(2026, 4, 1, 10);
 const STEPS = 18;
 const PARTITIONS = 3;
 const DEVICES = ['a', 'b', 'c'];
-const RULES: RunRules = {
-  graceMs: 1_000,
-  disorderMs: 500,
-  skewMs: 60_000,
-  streams: [
-    {
-      name: 'environment',
-      topic: 'sensors/{site}/{device}/environment',
-      time: 'ts',
-      metrics: ['temperature'],
-      windows: ['10s', '1m'],
-    },
-  ],
-};
+const RULES = rulesFor([TEMPERATURE], { graceMs: 1_000 });
 
 /** A reading a second of each; each minute one of b is no JSON, and one of c is sent twice. */
-const readings: Source = (fromMs, toMs) => {
-  const messages = [];
-  for (let at = fromMs; at < toMs; at += 1_000) {
-    for (const device of DEVICES) {
-      const second = (at / 1_000) % 60;
-      const payload = device === 'b' && second === 7 ? 'no' : JSON.stringify({ ts: at + 1, temperature: second });
-      messages.push(
-        message(device, `sensors/attic/${device}/environment`, payload, device === 'c' && second === 9 ? 2 : 1),
-      );
-    }
-  }
-  return messages;
-};
+const readings = everySecond(DEVICES, (device, atMs) => {
+  const second = (atMs / 1_000) % 60;
+  return {
+    payload: device === 'b' && second === 7 ? 'no' : JSON.stringify({ ts: atMs + 1, temperature: second }),
+    copies: device === 'c' && second === 9 ? 2 : 1,
+  };
+});
 const MINUTES = (STEPS * 10) / 60;
 const RECEIVED = STEPS * 10 * DEVICES.length + MINUTES;
 

@@ -11,28 +11,16 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { devices, type FedGateway, Feed, message, NO_FAULTS, type Source } from '../support/feed.ts';
-import { agree, allClosed, durableToMs, eventually, type RunRules, rowText, yamlOf } from '../support/rollup-run.ts';
+import { agree, allClosed, durableToMs, eventually, rowText, yamlOf } from '../support/rollup-run.ts';
+import { ENVIRONMENT, rulesFor, TEMPERATURE } from '../support/run-rules.ts';
 
 const START_MS = Date.UTC(2026, 4, 1, 23, 55);
 const STEPS = 36;
 const DAY_MS = 86_400_000;
 const PLANTED = fileURLToPath(new URL('../faults/planted-rollup.mjs', import.meta.url));
 
-const RULES: RunRules = {
-  graceMs: 5_000,
-  disorderMs: 500,
-  skewMs: 60_000,
-  streams: [
-    {
-      name: 'environment',
-      topic: 'sensors/{site}/{device}/environment',
-      time: 'ts',
-      metrics: ['temperature', 'humidity', 'pressure'],
-      windows: ['10s', '1m', '5m_1m', '15m', '1h'],
-    },
-  ],
-};
-const [{ name, windows }] = RULES.streams as [RunRules['streams'][0]];
+const { name, metrics, windows } = ENVIRONMENT;
+const RULES = rulesFor([{ ...TEMPERATURE, metrics, windows }]);
 
 /** How far each reading's time is off, in turns. */
 const BAD_CLOCKS: Readonly<Record<string, readonly number[]>> = {

@@ -13,27 +13,12 @@ import { readLedger } from '../../src/torture/deliveries.ts';
 import { STEP_CLOCK } from '../support/feed.ts';
 import { type GatewayProcess, startGateway, startSimulator } from '../support/gateway-process.ts';
 import { removeBuckets } from '../support/influx.ts';
-import { agree, allClosed, eventually, ownedBy, type RunRules, rowsOf, yamlOf } from '../support/rollup-run.ts';
+import { agree, allClosed, eventually, ownedBy, rowsOf, yamlOf } from '../support/rollup-run.ts';
+import { ENVIRONMENT, rulesFor } from '../support/run-rules.ts';
 import { type InfluxServer, needInflux, needKafka } from '../support/servers.ts';
 
 const PARTITIONS = 8;
-const WINDOWS = ['10s', '1m', '5m_1m', '15m', '1h'];
-
-const RULES: RunRules = {
-  graceMs: 2_000,
-  disorderMs: 1_000,
-  skewMs: 60_000,
-  streams: [
-    {
-      name: 'environment',
-      topic: 'sensors/{site}/{device}/environment',
-      time: 'ts',
-      sequence: 'seq',
-      metrics: ['temperature', 'humidity', 'pressure'],
-      windows: WINDOWS,
-    },
-  ],
-};
+const RULES = rulesFor([ENVIRONMENT], { graceMs: 2_000, disorderMs: 1_000 });
 
 describe('gateway and rollup in processes of their own', function () {
   this.timeout(180_000);
@@ -125,7 +110,7 @@ influx: { url: "${url}", org: ${org}, token: "${token}", bucket: ${bucket} }`,
     const env = { MILLRACE_TEST_CLOCK: join(folder, 'clock') };
     gateway = await startGateway({ folder: join(folder, 'gateway'), yaml, role: 'gateway', preload: STEP_CLOCK, env });
     const verdict = await agreed('at the end', endMs);
-    for (const window of WINDOWS) assert.ok(verdict.byWindow[window]! > 0, `rows of ${window}`);
+    for (const window of ENVIRONMENT.windows) assert.ok(verdict.byWindow[window]! > 0, `rows of ${window}`);
     assert.ok(verdict.exact > verdict.open, `${verdict.open} rows could not be judged, ${verdict.exact} could`);
     assert.ok((await first.metric('millrace_late_total')) > 0, 'some readings were late');
     const { exact, counted, open, leftOut } = verdict;
@@ -138,7 +123,7 @@ influx: { url: "${url}", org: ${org}, token: "${token}", bucket: ${bucket} }`,
     const rows = (await rowsOf(gateway, RULES)) as Record<string, unknown>[];
     const expected = new Map(rows.map((row) => [placeOf(row.window, row.startMs, row.metric, row.tags), row]));
     let compared = 0;
-    for (const window of WINDOWS) {
+    for (const window of ENVIRONMENT.windows) {
       for (const { tags, columns, values } of await query(influx, `${bucket}_${window}`)) {
         for (const point of values) {
           const fields = Object.fromEntries(columns.map((name, index) => [name, point[index]]));

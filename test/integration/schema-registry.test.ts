@@ -14,7 +14,7 @@ import { kafkaReader } from '../../src/journal/kafka-reader.ts';
 import { kafkaTopics, prepareTopics } from '../../src/journal/kafka-topics.ts';
 import { kafkaWriter } from '../../src/journal/kafka-writer.ts';
 import { Telemetry } from '../../src/telemetry.ts';
-import { books, drained, KafkaSide, type Load, startLoad } from '../faults/kafka-gateway.ts';
+import { books, endsInKafka, KafkaSide, type Load, startLoad } from '../faults/kafka-gateway.ts';
 import { Ledger } from '../faults/ledger.ts';
 import { dropTopics } from '../journal/kafka-fixture.ts';
 import { type GatewayProcess, runMillrace, startGateway } from '../support/gateway-process.ts';
@@ -101,20 +101,14 @@ streams:
         DEADLINE_MS,
         'records flow, without a restart',
       );
-      const ledger = new Ledger();
-      const { sent, acknowledged } = await load.end(ledger);
+      const acknowledged = await endsInKafka(running, load, side, 300);
       load = null;
-      assert.equal(acknowledged, sent);
-      await drained(running);
-      const report = await side.compare(ledger);
-      assert.deepEqual([report.lost.count, report.disordered, report.neverSent, report.altered], [0, 0, 0, 0]);
-      assert.ok(report.acknowledged > 300, JSON.stringify(report));
 
       assert.equal(stub.registered.length, 1);
       const { id, subject, schema, schemaType } = stub.registered[0]!;
       assert.deepEqual([subject, schemaType], [`${prefix}.readings-value`, format.toUpperCase()]);
       const type = format === 'avro' ? avsc.Type.forSchema(JSON.parse(schema)) : null;
-      for (const { value } of await raw(`${prefix}.readings`, report.acknowledged)) {
+      for (const { value } of await raw(`${prefix}.readings`, acknowledged)) {
         assert.deepEqual([value![0], value!.readUInt32BE(1)], [0, id]);
         const body = value!.subarray(5);
         const reading = type ? type.fromBuffer(body) : JSON.parse(body.toString());
@@ -123,7 +117,7 @@ streams:
       }
 
       await until(
-        async () => (await running.metric('millrace_counted_total')) >= report.acknowledged,
+        async () => (await running.metric('millrace_counted_total')) >= acknowledged,
         DEADLINE_MS,
         'the rollup has counted every reading',
       );

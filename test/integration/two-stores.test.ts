@@ -10,7 +10,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { devices, type FedGateway, Feed, message, NO_FAULTS, type Source } from '../support/feed.ts';
 import { removeBuckets } from '../support/influx.ts';
-import { agree, allClosed, type RunRules, rowText, yamlOf } from '../support/rollup-run.ts';
+import { agree, allClosed, rowText, yamlOf } from '../support/rollup-run.ts';
+import { CLICKS, ENVIRONMENT, rulesFor } from '../support/run-rules.ts';
 import { type InfluxServer, needInflux, needKafka } from '../support/servers.ts';
 
 const START_MS = Date.UTC(2026, 4, 1, 9, 56);
@@ -18,37 +19,17 @@ const START_MS = Date.UTC(2026, 4, 1, 9, 56);
 const STEPS = 36;
 const PARTITIONS = 4;
 
-const RULES: RunRules = {
-  graceMs: 5_000,
-  disorderMs: 500,
-  skewMs: 60_000,
-  streams: [
-    {
-      name: 'environment',
-      topic: 'sensors/{site}/{device}/environment',
-      time: 'ts',
-      sequence: 'seq',
-      metrics: ['temperature', 'humidity', 'pressure'],
-      windows: ['10s', '1m', '5m_1m', '15m', '1h'],
-    },
-    {
-      name: 'clicks',
-      topic: 'web/{app}/clicks',
-      time: 'timestamp',
-      identity: ['userid', 'page', 'timestamp'],
-      tags: ['page'],
-      metrics: [],
-      windows: ['10s', '1m', '1h'],
-    },
-    {
-      name: 'odd',
-      topic: 'odd/{site}/{device}/{room}',
-      time: 'ts',
-      metrics: ['value', 'mean'],
-      windows: ['10s', '5m'],
-    },
-  ],
-};
+const RULES = rulesFor([
+  ENVIRONMENT,
+  CLICKS,
+  {
+    name: 'odd',
+    topic: 'odd/{site}/{device}/{room}',
+    time: 'ts',
+    metrics: ['value', 'mean'],
+    windows: ['10s', '5m'],
+  },
+]);
 
 const TEXTS = ['a b', 'a,b=c', '"quoted"', 'back\\', 'b\\,c', 'köln', '東京', '🌡️', "it's", '%41', 'null', '10s', '_x'];
 const NUMBERS = [

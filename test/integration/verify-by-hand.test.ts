@@ -9,39 +9,20 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type FedGateway, Feed, message, type Source } from '../support/feed.ts';
+import { everySecond, type FedGateway, Feed } from '../support/feed.ts';
 import { removeBuckets } from '../support/influx.ts';
-import { allClosed, durableToMs, eventually, type RunRules, yamlOf } from '../support/rollup-run.ts';
+import { allClosed, durableToMs, eventually, yamlOf } from '../support/rollup-run.ts';
+import { rulesFor, TEMPERATURE } from '../support/run-rules.ts';
 import { type InfluxServer, needInflux } from '../support/servers.ts';
 
 const MAIN = fileURLToPath(new URL('../../dist/src/main.js', import.meta.url));
 const START_MS = Date.UTC(2026, 4, 1, 10);
 const STEPS = 12;
-const RULES: RunRules = {
-  graceMs: 1_000,
-  disorderMs: 500,
-  skewMs: 60_000,
-  streams: [
-    {
-      name: 'environment',
-      topic: 'sensors/{site}/{device}/environment',
-      time: 'ts',
-      metrics: ['temperature'],
-      windows: ['10s', '1m'],
-    },
-  ],
-};
+const RULES = rulesFor([TEMPERATURE], { graceMs: 1_000 });
 
-const readings: Source = (fromMs, toMs) => {
-  const messages = [];
-  for (let at = fromMs; at < toMs; at += 1_000) {
-    for (const device of ['a', 'b', 'c']) {
-      const payload = JSON.stringify({ ts: at + 1, temperature: 20 + ((at / 1_000) % 37) / 10 });
-      messages.push(message(device, `sensors/attic/${device}/environment`, payload));
-    }
-  }
-  return messages;
-};
+const readings = everySecond(['a', 'b', 'c'], (_, atMs) => ({
+  payload: JSON.stringify({ ts: atMs + 1, temperature: 20 + ((atMs / 1_000) % 37) / 10 }),
+}));
 
 describe('rows in InfluxDB that were changed by hand', function () {
   this.timeout(60_000);

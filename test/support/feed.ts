@@ -59,6 +59,23 @@ export function message(device: string, topic: string, payload: string, copies =
   return { device, topic, payload: Buffer.from(payload), fault: 'none', copies, flaps: false };
 }
 
+/** A message a second from each of these devices; `make` says what is in it, and how often it is sent. */
+export function everySecond(
+  names: readonly string[],
+  make: (device: string, atMs: number) => { readonly payload: string; readonly copies?: number },
+): Source {
+  return (fromMs, toMs) => {
+    const messages: Message[] = [];
+    for (let atMs = fromMs; atMs < toMs; atMs += 1_000) {
+      for (const device of names) {
+        const { payload, copies } = make(device, atMs);
+        messages.push(message(device, `sensors/attic/${device}/environment`, payload, copies));
+      }
+    }
+    return messages;
+  };
+}
+
 export const NO_FAULTS = { gap: 0, duplicate: 0, late: 0, future: 0, malformed: 0, oversized: 0 } as const;
 
 export interface FeedOptions {
