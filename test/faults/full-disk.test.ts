@@ -17,8 +17,8 @@ import { STREAM, storedIn } from './kill.ts';
 import { type Comparison, Ledger } from './ledger.ts';
 
 const MIB = 2 ** 20;
-const DISK_BYTES = 32 * MIB;
-const BALLAST_BYTES = 22 * MIB;
+const DISK_BYTES = 24 * MIB;
+const BALLAST_BYTES = 19 * MIB;
 const RATE = 5_000;
 /** So long nothing is acknowledged while the disk is full: some probes of the spool, of which a small one may find room at first. */
 const STEADY_MS = 3_000;
