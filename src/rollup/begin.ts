@@ -12,13 +12,17 @@ import type { Restore } from './restore.ts';
 /** A time: of the first record that was received then or later, in milliseconds of the epoch. */
 export type Begin = 'earliest' | 'latest' | number;
 
-export interface BeginOptions {
-  readonly reader: LogReader;
-  readonly begin: Begin;
+/** How a log that does not answer is waited for. */
+export interface Waiting {
   readonly telemetry: Telemetry;
   readonly pause: typeof pause;
   /** Gives up: then nothing is to be read any more. */
   readonly signal: AbortSignal;
+}
+
+export interface BeginOptions extends Waiting {
+  readonly reader: LogReader;
+  readonly begin: Begin;
 }
 
 /** The assignments, of which those without a commit begin later than the log does. */
@@ -37,15 +41,24 @@ export async function begun(
 }
 
 async function chosen({ partition, endOffset }: Assignment, options: BeginOptions): Promise<number | null> {
-  const { reader, begin, telemetry, signal } = options;
+  const { reader, begin } = options;
   if (typeof begin !== 'number') return endOffset;
+  return untilAnswered(options, partition, () => reader.offsetAtTime(partition, begin));
+}
+
+/** Asks until there is an answer; null = given up. */
+export async function untilAnswered<T>(
+  { telemetry, pause: wait, signal }: Waiting,
+  partition: number,
+  ask: () => Promise<Outcome<T>>,
+): Promise<T | null> {
   const pauses = backoff();
   for (let failures = 1; !signal.aborted; failures++) {
-    const found: Outcome<number> = await reader.offsetAtTime(partition, begin);
+    const found = await ask();
     if (found.ok) return found.value;
     const fields = { partition, code: found.failure.code };
     telemetry.limited('warn', 'rollup-begin', fields, `the beginning is not known yet: ${found.failure.message}`);
-    await options.pause(Math.max(pauses.delayMs(failures), found.failure.retryAfterMs ?? 0), signal);
+    await wait(Math.max(pauses.delayMs(failures), found.failure.retryAfterMs ?? 0), signal);
   }
   return null;
 }

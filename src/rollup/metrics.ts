@@ -73,7 +73,10 @@ export class RollupMetrics {
         );
         break;
       case 'reconfigured':
-        log.info(fields, 'streams are new or changed: their windows start after what was received so far');
+        log.info(
+          fields,
+          'streams are new or changed: their open windows are counted anew, as far as the log goes back',
+        );
         break;
       default:
         log.debug(fields, engine.beginning);

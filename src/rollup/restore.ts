@@ -12,8 +12,9 @@
  *                                                  it continues another log, as a new generation of topics does)
  *   the log lost records, all of them below P      S = F + grace + disorder + skew: at P the watermark was not higher
  *   the log lost records up to P and above it      S = the larger of both
- *   a stream was added or its windows, metrics,    S = WL + skew for this stream: all below L was received by WL.
- *   grace or disorder were changed                 What was closed under the old settings (end <= F) stays as it is.
+ *   a stream was added or its windows, metrics,    nothing is left out where the log is read again (reread.ts); else
+ *   grace or disorder were changed                 S = WL + skew for this stream: all below L was received by WL.
+ *                                                  What was closed under the old settings (end <= F) stays as it is.
  *
  * Of two stages (panes.ts) each is restored by itself. The first keeps what one stage has committed: its own windows are
  * among them, so their rows go on without a gap. But the panes of then are not in the topic, nor may those be trusted that
@@ -28,7 +29,7 @@
  */
 import type { Checkpoint, StoredRecord } from '../log.ts';
 import type { Stream } from '../stream.ts';
-import { decodeCheckpoint, streamHash } from './checkpoint.ts';
+import { decodeCheckpoint, type Progress, streamHash } from './checkpoint.ts';
 import { reachOf } from './panes.ts';
 import type { Stage } from './window.ts';
 
@@ -42,6 +43,8 @@ export interface Restore {
   readonly continues?: boolean | undefined;
   /** The log has more than is to be read: `firstOffset` was chosen. */
   readonly isChosen?: boolean | undefined;
+  /** At or below L: with all records from here on, every window with end > F is whole, under any configuration; see reread.ts. */
+  readonly rereadFrom?: number | undefined;
 }
 
 /**
@@ -115,14 +118,15 @@ export function startOf(
     const awaitsFirst = firstOffset > 0 || restore.continues === true || stage === 'second';
     return { beginning: 'rewound', emittedToMs, awaitsFirst, ...anew, handedAfterMs, beganAfterMs };
   }
+  const { rereadFrom = progress.offset } = restore;
   const completeAfterMs = new Map<string, number>();
   let isChanged = false;
   for (const stream of streams) {
-    let isBound = progress.streams.get(streamHash(stream, admission, stage));
-    if (stage === 'first') isBound ??= progress.streams.get(streamHash(stream, admission));
+    const isBound = boundOf(stream, progress, admission, stage);
     if (isBound === undefined) {
       isChanged = true;
-      completeAfterMs.set(stream.name, Math.max(progress.completeAfterMs, progress.watermarkMs + admission.skewMs));
+      const unreadMs = restore.rereadFrom === undefined ? progress.watermarkMs + admission.skewMs : none;
+      completeAfterMs.set(stream.name, Math.max(progress.completeAfterMs, unreadMs));
     } else if (isBound) {
       completeAfterMs.set(stream.name, progress.completeAfterMs);
     }
@@ -136,8 +140,8 @@ export function startOf(
   }
   return {
     beginning: isRewound ? 'rewound' : isTruncated ? 'truncated' : isChanged ? 'reconfigured' : 'resumed',
-    offset: Math.max(progress.offset, firstOffset),
-    watermarkMs: progress.watermarkMs,
+    offset: Math.max(rereadFrom, firstOffset),
+    watermarkMs: rereadFrom < progress.offset ? none : progress.watermarkMs,
     emittedToMs,
     producedTo: Math.min(progress.position, endOffset),
     awaitsFirst: isTruncated,
@@ -145,6 +149,18 @@ export function startOf(
     handedAfterMs,
     beganAfterMs,
   };
+}
+
+/** Whether S binds the stream; undefined: the commit does not know it, it is new or was changed. */
+function boundOf(stream: Stream, progress: Progress, admission: Admission, stage: Stage): boolean | undefined {
+  const isBound = progress.streams.get(streamHash(stream, admission, stage));
+  // The first of two stages keeps what one stage has committed.
+  return stage === 'first' ? (isBound ?? progress.streams.get(streamHash(stream, admission))) : isBound;
+}
+
+/** Whether the commit was made under the same rules for this stream. */
+export function isKnown(stream: Stream, progress: Progress, admission: Admission, stage: Stage): boolean {
+  return boundOf(stream, progress, admission, stage) !== undefined;
 }
 
 /**

@@ -33,8 +33,9 @@ import { Engine, type EngineOptions, type EngineStats } from './engine.ts';
 import { RollupMetrics } from './metrics.ts';
 import { secondGroup } from './panes.ts';
 import { PartitionRollup, type RefusedRow, type RowStore, type Waiting } from './partition.ts';
+import { reread } from './reread.ts';
 import type { Restore } from './restore.ts';
-import type { Stage } from './window.ts';
+import { type Stage, windowsOf } from './window.ts';
 
 /** How long a stop waits for what is pending. */
 export const STOP_FLUSH_MS = 8_000;
@@ -170,12 +171,16 @@ class RunningRollup implements Rollup {
   async #assigned(assignments: readonly Assignment[]): Promise<ReadonlyMap<number, number>> {
     this.#discardAll();
     this.#partitions = new Map();
-    const { reader, telemetry, stage, config } = this.#options;
+    const { reader, telemetry, stage = 'only', config } = this.#options;
     // The second stage reads what the first, which has chosen, hands on.
     const begin = stage === 'second' ? 'earliest' : (config.begin ?? 'earliest');
     const { signal } = this.#stopped;
     const starts = new Map<number, number>();
-    for (const assignment of await begun(assignments, { reader, begin, telemetry, pause: this.#pause, signal })) {
+    const waiting = { reader, telemetry, pause: this.#pause, signal };
+    const { continues, ...admission } = config;
+    const streams = Object.values(this.#options.streams).filter((each) => windowsOf(each.windows, stage).length > 0);
+    const begins = (await begun(assignments, { ...waiting, begin })).map((each) => ({ ...each, continues }));
+    for (const assignment of await reread(begins, { ...waiting, streams, admission, stage })) {
       const rollup = this.#restore(assignment);
       starts.set(assignment.partition, rollup.engine.position);
     }

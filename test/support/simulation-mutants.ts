@@ -153,3 +153,11 @@ export const HISTORY_MUTANTS: Readonly<Record<string, Mutant>> = {
     }),
   ),
 };
+
+/** Seen only when the rules of a stream change. */
+export const CHANGE_MUTANTS: Readonly<Record<string, Mutant>> = {
+  'a changed stream is not read again below the commit': {
+    createEngine: (options, { rereadFrom, ...restore }) =>
+      new Engine(options, rereadFrom === undefined ? restore : { ...restore, rereadFrom: restore.checkpoint!.offset }),
+  },
+};

@@ -90,6 +90,8 @@ export class Member {
   #handlers: ConsumerHandlers | null = null;
   #rollup: Rollup | null = null;
   #leases: Lease[] = [];
+  #generation = 0;
+  #assigning: Promise<void> = settled;
   /** Acknowledged but not carried out: only with a mutant that commits first. */
   #deferred: (() => void)[] = [];
 
@@ -145,6 +147,14 @@ export class Member {
     if (!this.#process.isAlive) return;
     for (const lease of this.#leases) lease.controller.abort();
     this.#leases = [];
+    const generation = ++this.#generation;
+    // One assignment after the other, as a consumer makes them; one that was overtaken is not made at all.
+    this.#assigning = this.#assigning.then(async () => {
+      if (generation === this.#generation) await this.#assigned(partitions, generation);
+    });
+  }
+
+  async #assigned(partitions: readonly number[], generation: number): Promise<void> {
     for (const partition of partitions) {
       // The log lost it a while ago; that it is needed, and how much was known by then, shows only now.
       const needed = this.log.committed[partition]?.offset ?? 0;
@@ -156,12 +166,12 @@ export class Member {
       firstOffset: this.log.firstOffset[partition]!,
       endOffset: this.log.endOffset(partition),
     }));
-    this.#handlers!.assigned(assignments).then((starts) => {
-      this.#leases = partitions.map((partition) => {
-        const lease = { partition, controller: new AbortController(), position: starts.get(partition)!, busy: settled };
-        lease.busy = this.#feed(lease);
-        return lease;
-      });
+    const starts = await this.#handlers!.assigned(assignments);
+    if (generation !== this.#generation) return;
+    this.#leases = partitions.map((partition) => {
+      const lease = { partition, controller: new AbortController(), position: starts.get(partition)!, busy: settled };
+      lease.busy = this.#feed(lease);
+      return lease;
     });
   }
 
@@ -210,7 +220,8 @@ export class Member {
         (await world.event(this.#process, 'offsets', () =>
           succeed({ firstOffset: log.firstOffset[partition]!, endOffset: log.endOffset(partition) }),
         ))!,
-      offsetAtTime: () => Promise.reject(new Error('not used')),
+      offsetAtTime: async (partition, receivedMs) =>
+        (await world.event(this.#process, 'offsets', () => succeed(log.offsetAtTime(partition, receivedMs))))!,
       range: () => {
         throw new Error('not used');
       },

@@ -181,5 +181,8 @@ export function reconfigured(workload: Workload, change: 'grace' | 'windows' | '
     const windows = ['10s', '30s', '2m_1m', '4m'].map((label) => parseWindow(label)!);
     return { ...workload, streams: { ...workload.streams, s: { ...workload.streams.s!, windows } } };
   }
-  return { ...workload, streams: { ...workload.streams, s: { ...workload.streams.s!, metrics: ['b', 'a', 'c'] } } };
+  // Without the largest window: the log is read again from its middle.
+  const windows = ['10s', '1m', '2m_1m'].map((label) => parseWindow(label)!);
+  const s = { ...workload.streams.s!, metrics: ['b', 'a', 'c'], windows };
+  return { ...workload, streams: { ...workload.streams, s } };
 }

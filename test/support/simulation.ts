@@ -89,6 +89,13 @@ export class SimulatedLog {
     return last === undefined ? 0 : last.offset + 1;
   }
 
+  offsetAtTime(partition: number, receivedMs: number): number {
+    const firstOffset = this.firstOffset[partition]!;
+    const records = this.partitions[partition]!.slice(0, this.visible[partition]!);
+    const found = records.find((record) => record.offset >= firstOffset && record.receivedMs >= receivedMs);
+    return found?.offset ?? this.endOffset(partition);
+  }
+
   durableToMs(partition: number): number {
     const committed = this.committed[partition];
     return (committed && decodeCheckpoint(committed)?.frontierMs) ?? Number.NEGATIVE_INFINITY;
@@ -118,6 +125,8 @@ export class World {
   readonly knownAfterMs: number[];
   /** Windows that end at or before it were durable at that time. */
   readonly durableToMs: number[];
+  /** By the commit of who reads the readings, when the configuration changed last. */
+  readonly changedAtMs: number[];
   readonly problems: string[] = [];
   readonly counts = {
     crashes: 0,
@@ -145,6 +154,7 @@ export class World {
     this.late = partitions.map(() => new Set());
     this.knownAfterMs = partitions.map(() => Number.NEGATIVE_INFINITY);
     this.durableToMs = partitions.map(() => Number.NEGATIVE_INFINITY);
+    this.changedAtMs = partitions.map(() => Number.NEGATIVE_INFINITY);
     this.truth = this.#truth('');
   }
 
@@ -353,6 +363,7 @@ export class World {
     for (let p = 0; p < this.truth.length; p++) {
       const marginMs = this.stages === 2 || change === 'stages' ? graceMs + disorderMs : 0;
       this.#lostSight(p, this.#receivedMs(p) + skewMs + marginMs);
+      this.changedAtMs[p] = this.logs.readings.durableToMs(p);
     }
     if (change === 'stages') {
       this.stages = this.stages === 1 ? 2 : 1;
@@ -388,7 +399,7 @@ export class World {
       for (const [key, expected] of truth.rows) {
         if (this.rows.has(key)) continue;
         this.counts.missing++;
-        const mustBeThere = expected.startMs > this.knownAfterMs[p]! || this.#isKept(expected);
+        const mustBeThere = expected.startMs > this.knownAfterMs[p]! || this.#isKept(expected, p);
         if (mustBeThere) this.problem(`a row is missing: ${key}`);
       }
       if (this.options.truncate || this.options.reconfigure) continue;
@@ -402,12 +413,18 @@ export class World {
     }
   }
 
-  /** From one stage to two, and not back, the short windows go on without a gap. */
-  #isKept({ stream, window }: Row): boolean {
-    if (this.options.reconfigure !== 'stages' || this.options.stages === 2 || this.counts.stageChanges > 1)
-      return false;
+  /**
+   * What no change may leave out. Who reads the readings reads those of open windows again when the rules of a stream change,
+   * which they do from two stages to one. From one to two its windows go on.
+   */
+  #isKept({ stream, window, endMs }: Row, p: number): boolean {
+    const { reconfigure, stages: before, truncate } = this.options;
+    if (!reconfigure || truncate) return false;
     const { windows } = this.workload.streams[stream]!;
-    return windowsOf(windows, 'first').some(({ label }) => label === window);
+    const isOfReader = this.stages === 1 || windowsOf(windows, 'first').some(({ label }) => label === window);
+    if (reconfigure !== 'stages') return isOfReader && endMs > this.changedAtMs[p]!;
+    if (this.counts.stageChanges !== 1) return false;
+    return isOfReader && (before !== 2 || endMs > this.changedAtMs[p]!);
   }
 }
 
