@@ -183,6 +183,9 @@ function describeReport(result: VerifyReport): string[] {
   ];
   if (result.repaired > 0) lines.push(`${number(result.repaired)} of them were repaired after late readings.`);
   if (result.pending > 0) lines.push(`${number(result.pending)} are closed but not committed yet.`);
+  if (result.awaitingRepair > 0) {
+    lines.push(`${number(result.awaitingRepair)} wait to be repaired for late readings, and could not be judged.`);
+  }
   if (result.open > 0) lines.push(`${number(result.open)} are still open.`);
   if (result.outOfReach > 0) {
     lines.push(`${number(result.outOfReach)} could not be checked: the log does not go back far enough.`);

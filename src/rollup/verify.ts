@@ -8,6 +8,7 @@
  * What can be said about a row of the range:
  *   equal, missing, extra, different    its window is closed in every partition, and all of it is in the log
  *   pending      closed, but above the frontier that the rollup has committed: being written. Compared where it is there.
+ *   awaited      it differs, and late readings of its window wait for a repair (awaited.ts): it will be written again
  *   open         not closed by the end of the log, as it was at the beginning of the check
  *   out of reach stored, but the log does not go back far enough to tell
  * A repaired row (rev > 0) holds late readings too: it is compared with a recomputation that has them (recompute.ts).
@@ -21,6 +22,7 @@ import { seriesName } from '../reading.ts';
 import type { Row, RowQuery } from '../row.ts';
 import { STATISTICS } from '../row.ts';
 import type { Stream, WindowSize } from '../stream.ts';
+import { awaited, type Repaired, repairedTo } from './awaited.ts';
 import { encodeCheckpoint, streamHash } from './checkpoint.ts';
 import { Engine, type Fate, type FatePlace } from './engine.ts';
 import { committedFrontiers, type Frontiers } from './frontiers.ts';
@@ -40,7 +42,9 @@ export interface VerifyOptions {
   /** The group of the rollup, whose commits say what must be in the store. Null: every window that is closed by the end of the log. */
   readonly group: string | null;
   readonly streams: Readonly<Record<string, Stream>>;
-  readonly config: Pick<RollupConfig, 'graceMs' | 'disorderMs' | 'skewMs' | 'continues'>;
+  /** `repair: auto`: rows that differ may be awaited. */
+  readonly config: Pick<RollupConfig, 'graceMs' | 'disorderMs' | 'skewMs' | 'continues'> &
+    Partial<Pick<RollupConfig, 'repair'>>;
   /** The rows of the store, ascending by startMs. */
   readRows(query: RowQuery): AsyncIterable<Row>;
   /** Windows with fromMs <= start < toMs. */
@@ -85,6 +89,8 @@ export interface VerifyReport {
   /** The first of them. */
   readonly firstDifferences: readonly Difference[];
   readonly pending: number;
+  /** Rows that are not as they must be, and that a repair is to write again. */
+  readonly awaitingRepair: number;
   readonly open: number;
   readonly outOfReach: number;
   /** Windows that start at or before it were out of reach in some partition; null = none. */
@@ -98,7 +104,10 @@ export async function verify(options: VerifyOptions): Promise<Outcome<VerifyRepo
     if (!walk.ok) return walk;
     if (walk.value !== null) walks.push(walk.value);
   }
-  return new Verification(options, walks).run();
+  const { group, config, lateReader } = options;
+  const repaired = group === null || config.repair !== 'auto' ? succeed([]) : await repairedTo(lateReader, group);
+  if (!repaired.ok) return repaired;
+  return new Verification(options, walks, repaired.value).run();
 }
 
 interface Expected {
@@ -173,11 +182,15 @@ class Verification {
   #differences = 0;
   readonly #first: Difference[] = [];
   #pending = 0;
+  #awaitingRepair = 0;
+  /** Before any row was read. */
+  readonly #repairedTo: Repaired;
   #outOfReach = 0;
 
-  constructor(options: VerifyOptions, walks: readonly PartitionWalk[]) {
+  constructor(options: VerifyOptions, walks: readonly PartitionWalk[], repaired: Repaired) {
     this.#options = options;
     this.#walks = walks;
+    this.#repairedTo = repaired;
     this.#lanes = Object.values(options.streams)
       .filter((stream) => options.stream === undefined || stream.name === options.stream)
       .flatMap((stream) => stream.windows.map((window) => new Lane(stream, window, options.fromMs)));
@@ -213,6 +226,7 @@ class Verification {
       differences: this.#differences,
       firstDifferences: this.#first,
       pending: this.#pending,
+      awaitingRepair: this.#awaitingRepair,
       open: this.#held,
       outOfReach: this.#outOfReach,
       completeAfterMs: completeAfterMs >= this.#options.fromMs ? completeAfterMs : null,
@@ -282,15 +296,16 @@ class Verification {
 
   async #compareLane(lane: Lane, untilMs: number): Promise<Outcome<void>> {
     const repaired: Row[] = [];
+    const found: Difference[] = [];
     const query = { stream: lane.stream.name, window: lane.window.label, fromMs: lane.comparedToMs, toMs: untilMs };
     for await (const stored of this.#options.readRows(query)) {
       const key = rowKey(stored);
       const expected = lane.expected.get(key);
       if (lane.expected.delete(key)) this.#held--;
       if (stored.rev > 0) repaired.push(stored);
-      else if (expected !== undefined) this.#compare(expected.row, stored);
+      else if (expected !== undefined) this.#compare(expected.row, stored, found);
       else if (stored.startMs <= this.#completeAfterMs()) this.#outOfReach++;
-      else this.#report({ kind: 'extra', expected: null, stored, fields: [] });
+      else found.push({ kind: 'extra', expected: null, stored, fields: [] });
     }
     for (const [key, { row, partition }] of lane.expected) {
       if (row.startMs >= untilMs) continue;
@@ -299,12 +314,13 @@ class Verification {
       const walk = this.#walks.find((candidate) => candidate.partition === partition)!;
       if (row.endMs > walk.committed(lane.stream, row.window)) this.#pending++;
       else if (row.startMs <= walk.committed.beganAfterMs) this.#outOfReach++;
-      else this.#report({ kind: 'missing', expected: row, stored: null, fields: [] });
+      else found.push({ kind: 'missing', expected: row, stored: null, fields: [] });
     }
-    return repaired.length === 0 ? succeed(undefined) : this.#compareRepaired(lane, repaired);
+    const compared = repaired.length === 0 ? succeed(undefined) : await this.#compareRepaired(lane, repaired, found);
+    return compared.ok ? this.#reportAll(lane, found) : compared;
   }
 
-  async #compareRepaired(lane: Lane, repaired: readonly Row[]): Promise<Outcome<void>> {
+  async #compareRepaired(lane: Lane, repaired: readonly Row[], found: Difference[]): Promise<Outcome<void>> {
     const { reader, lateReader, config } = this.#options;
     const { name } = lane.stream;
     const wanted = { fromMs: repaired[0]!.startMs, toMs: repaired.at(-1)!.startMs + 1, stream: name };
@@ -323,23 +339,35 @@ class Verification {
     for (const stored of repaired) {
       this.#repaired++;
       const expected = rows.get(rowKey(stored));
-      if (expected !== undefined) this.#compare({ ...expected, rev: stored.rev }, stored);
-      else this.#report({ kind: 'extra', expected: null, stored, fields: [] });
+      if (expected !== undefined) this.#compare({ ...expected, rev: stored.rev }, stored, found);
+      else found.push({ kind: 'extra', expected: null, stored, fields: [] });
     }
     return succeed(undefined);
   }
 
-  #compare(expected: Row, stored: Row): void {
+  #compare(expected: Row, stored: Row, found: Difference[]): void {
     this.#rowsCompared++;
     const isEqual = this.#options.isEqual ?? ((_, a, b) => Object.is(a, b));
     const fields = FIELDS.filter((name) => !isEqual(name, expected[name], stored[name]));
-    if (fields.length > 0) this.#report({ kind: 'different', expected, stored, fields });
+    if (fields.length > 0) found.push({ kind: 'different', expected, stored, fields });
   }
 
-  #report(difference: Difference): void {
-    this.#differences++;
-    if (this.#first.length < KEPT_DIFFERENCES) this.#first.push(difference);
-    this.#options.onDifference?.(difference);
+  async #reportAll({ window }: Lane, found: readonly Difference[]): Promise<Outcome<void>> {
+    if (found.length === 0) return succeed(undefined);
+    // A row that no repair has touched is what the rollup wrote.
+    const rows = found.filter(({ stored }) => stored === null || stored.rev > 0).map(rowOf);
+    const waiting = await awaited(this.#options.lateReader, this.#repairedTo, rows, window);
+    if (!waiting.ok) return waiting;
+    for (const difference of found) {
+      if (waiting.value.has(rowOf(difference))) {
+        this.#awaitingRepair++;
+        continue;
+      }
+      this.#differences++;
+      if (this.#first.length < KEPT_DIFFERENCES) this.#first.push(difference);
+      this.#options.onDifference?.(difference);
+    }
+    return succeed(undefined);
   }
 
   #completeAfterMs(): number {
@@ -360,6 +388,10 @@ class Lane {
     this.window = window;
     this.comparedToMs = fromMs;
   }
+}
+
+function rowOf({ expected, stored }: Difference): Row {
+  return (expected ?? stored)!;
 }
 
 /** Beside its place, all that a row says. */

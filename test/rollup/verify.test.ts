@@ -230,6 +230,24 @@ describe('verify', () => {
       assert.deepEqual((await check(at)).firstDifferences.map(name), [`different ${rowKey(row)} count`]);
     });
 
+    it('judges none that a repair is still to come for, and names it once the repair has passed it', async () => {
+      const at = repaired(7);
+      const config = { ...at.workload, repair: 'auto' } as const;
+      // As between the two steps of a replacement, and before the second repair.
+      const [deleted, stale] = at.repairs as [Row, Row];
+      at.rows.byKey.delete(rowKey(deleted));
+      at.rows.change(stale, { count: stale.count - 1 });
+      const untouched = [...at.rows.byKey.values()].find((row) => row.rev === 0 && row.count > 1)!;
+      at.rows.change(untouched, { count: untouched.count + 1 });
+      const during = await check(at, { config });
+      assert.deepEqual(during.firstDifferences.map(name), [`different ${rowKey(untouched)} count`]);
+      assert.ok(during.awaitingRepair >= 1);
+      at.late.setCheckpoint(0, { offset: at.late.records[0]!.length, metadata: '' });
+      const after = await check(at, { config });
+      assert.ok(after.firstDifferences.map(name).includes(`different ${rowKey(stale)} count`));
+      assert.equal(after.awaitingRepair, 0);
+    });
+
     it('takes readings that came long after the window from the late log', async () => {
       const at = repaired(7);
       let missed = 0;
