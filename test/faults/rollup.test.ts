@@ -1,17 +1,18 @@
 /**
  * Rollup processes on a real Kafka and a real InfluxDB, both private, with a proxy in front of InfluxDB; devices in fast
- * motion publish all the while. After each fault the oracle must agree with every row of every device, and each test
- * proves that its fault has happened. Whatever it was, no point is ever written with another value than before.
+ * motion publish all the while. After each fault the oracle must agree with every row of every device, `millrace verify`
+ * over everything must find no difference, and each test proves that its fault has happened. Whatever it was, no point is
+ * ever written with another value than before.
  */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { type InfluxServer, type KafkaServer, startInflux, startKafka } from '../../compose/stack/servers.ts';
 import { devices, type FedGateway, Feed, message, NO_FAULTS, type Source } from '../support/feed.ts';
-import { type GatewayProcess, startGateway } from '../support/gateway-process.ts';
+import { type GatewayProcess, runMillrace, startGateway } from '../support/gateway-process.ts';
 import { type Fault, InfluxProxy } from '../support/influx-proxy.ts';
 import { recordsOf } from '../support/kafka-topic.ts';
 import { Random } from '../support/random.ts';
@@ -28,6 +29,9 @@ const PACE_MS = 400;
 const SESSION_MS = 6_000;
 /** Kills that are shown to have come between an answer and its commit. */
 const KILLS_PROVEN = 1 + Math.round(MINUTES);
+/** Changes of the group in a row, a few seconds apart. */
+const REBALANCES = 6 + 4 * Math.round(MINUTES);
+
 const RULES = rulesFor([ENVIRONMENT]);
 
 const PROXY_FAULTS: readonly Fault[] = [
@@ -61,6 +65,8 @@ describe('rollup processes under faults', function () {
   let over = false;
   let sinceMs = 0;
   let lastMs: number;
+  let verifications = 0;
+  let verifiedRows = 0;
 
   before(async function () {
     needKafka(this); // where there is one for all, the parts for one of our own are there too
@@ -126,7 +132,25 @@ influx: { url: "${influxUrl}", org: ${org}, token: "${token}", bucket: ${name}, 
     const which = { toMs, sinceMs: fromMs, logRepeats, deliveries: () => deliveries };
     const verdict = await agree(`${what} (${context})`, { ...where, ...which });
     sinceMs = toMs;
+    await verified(what, toMs);
     return verdict;
+  }
+
+  /** The program's own judgement of all that is durable, from the beginning on; rows are written meanwhile. */
+  async function verified(what: string, toMs: number): Promise<void> {
+    const file = join(folder, 'verify.yaml');
+    writeFileSync(file, yamlWith(influx.url, '30s', 'right'));
+    const args = ['verify', '--config', file, '--from', new Date(START_MS - 3_600_000).toISOString()];
+    const { code, out, err } = await runMillrace([...args, '--to', new Date(toMs).toISOString(), '--json']);
+    assert.equal(code, 0, `${what} (${context}): ${out.slice(0, 2_000)}${err}`);
+    const { differences, rowsCompared, outOfReach } = JSON.parse(out);
+    assert.deepEqual({ differences, outOfReach }, { differences: 0, outOfReach: 0 });
+    assert.ok(
+      rowsCompared >= verifiedRows && rowsCompared > 0,
+      `${rowsCompared} compared, ${verifiedRows} the last time`,
+    );
+    verifiedRows = rowsCompared;
+    verifications++;
   }
 
   /** How often the group was put together anew. */
@@ -254,6 +278,24 @@ influx: { url: "${influxUrl}", org: ${org}, token: "${token}", bucket: ${name}, 
     console.log(`      ${happened.join(', ')}: ${count} rebalances`);
   });
 
+  it('agree while the group is put together anew every few seconds', async () => {
+    while (rollups.length > 1) await endRollup(rollups[0]!, 'SIGTERM');
+    const before = rebalances();
+    const shape: number[] = [];
+    for (let turn = 0; turn < REBALANCES; turn++) {
+      const seen = rebalances();
+      // One, two, three, two, one, ... processes.
+      if (turn % 4 < 2) await startRollup();
+      else await endRollup(rollups[0]!, 'SIGTERM');
+      shape.push(rollups.length);
+      await eventually('the group is put together anew', 30_000, () => rebalances() > seen);
+      await sleep(random.integer(500, 2_000));
+      feed.check();
+    }
+    assert.ok(rebalances() - before >= REBALANCES, `${rebalances() - before} rebalances`);
+    await agreed(`after ${shape.join(', ')} processes`);
+  });
+
   it('would be found out if they committed what they have read', async () => {
     const options = {
       ...{ folder: join(folder, 'planted'), yaml: yamlWith(influx.url, '30s', 'planted'), role: 'rollup' as const },
@@ -311,7 +353,7 @@ influx: { url: "${influxUrl}", org: ${org}, token: "${token}", bucket: ${name}, 
     assert.deepEqual(proxy.changed, []);
     const { exact, counted } = verdict;
     console.log(
-      `      ${exact} rows of ${counted} readings; ${proxy.repeated} points written again; ${JSON.stringify(proxy.done)}`,
+      `      ${exact} rows of ${counted} readings; ${proxy.repeated} points written again; ${JSON.stringify(proxy.done)}; ${verifications} times verified`,
     );
   });
 
