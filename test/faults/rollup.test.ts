@@ -30,7 +30,7 @@ const SESSION_MS = 6_000;
 /** Kills that are shown to have come between an answer and its commit. */
 const KILLS_PROVEN = 1 + Math.round(MINUTES);
 /** Changes of the group in a row, a few seconds apart. */
-const REBALANCES = 6 + 4 * Math.round(MINUTES);
+const REBALANCES = 4 + 4 * Math.round(MINUTES);
 
 const RULES = rulesFor([ENVIRONMENT]);
 
