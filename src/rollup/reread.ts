@@ -5,8 +5,8 @@
  * later every such window is whole, for the unchanged streams too. The watermark before that record is below that time,
  * and of those windows it decides nothing. So a change leaves no window out; it costs reading the largest one again.
  *
- * It cannot be done where the log has lost that record, where F is not known, and in the second of two stages, whose log
- * has panes of the old rules: there restore.ts leaves out what was open.
+ * It cannot be done where the log has lost that record, and it is not done with two stages: there the panes topic has panes
+ * and ticks of the old rules, up to where nobody knows. Then restore.ts leaves out what was open.
  */
 import type { Assignment, LogReader } from '../log.ts';
 import type { Stream } from '../stream.ts';
@@ -37,7 +37,7 @@ async function beginOf(assignment: Restore & Assignment, options: RereadOptions)
   const { partition, checkpoint, firstOffset, endOffset, continues = false } = assignment;
   const { reader, streams, admission, stage } = options;
   const progress = checkpoint && decodeCheckpoint(checkpoint);
-  if (stage === 'second' || progress === null) return null;
+  if (stage !== 'only' || progress === null) return null;
   if (streams.every((stream) => isKnown(stream, progress, admission, stage))) return null;
   if (progress.offset < firstOffset || progress.position > endOffset) return null;
   const oldestMs = oldestOpenMs(streams, progress.frontierMs, stage);

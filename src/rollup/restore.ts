@@ -14,6 +14,7 @@
  *   the log lost records up to P and above it      S = the larger of both
  *   a stream was added or its windows, metrics,    nothing is left out where the log is read again (reread.ts); else
  *   grace or disorder were changed                 S = WL + skew for this stream: all below L was received by WL.
+ *                                                  In a second stage not below F: panes up to there are of the old rules.
  *                                                  What was closed under the old settings (end <= F) stays as it is.
  *
  * Of two stages (panes.ts) each is restored by itself. The first keeps what one stage has committed: its own windows are
@@ -125,7 +126,9 @@ export function startOf(
     const isBound = boundOf(stream, progress, admission, stage);
     if (isBound === undefined) {
       isChanged = true;
-      const unreadMs = restore.rereadFrom === undefined ? progress.watermarkMs + admission.skewMs : none;
+      const receivedMs = restore.rereadFrom === undefined ? progress.watermarkMs + admission.skewMs : none;
+      // A second stage takes panes that end at or before F for repeats, those of the new rules too.
+      const unreadMs = stage === 'second' ? Math.max(receivedMs, emittedToMs) : receivedMs;
       completeAfterMs.set(stream.name, Math.max(progress.completeAfterMs, unreadMs));
     } else if (isBound) {
       completeAfterMs.set(stream.name, progress.completeAfterMs);

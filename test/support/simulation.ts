@@ -414,17 +414,15 @@ export class World {
   }
 
   /**
-   * What no change may leave out. Who reads the readings reads those of open windows again when the rules of a stream change,
-   * which they do from two stages to one. From one to two its windows go on.
+   * What no change may leave out. One stage reads the readings of open windows again when the rules of a stream change, which
+   * they do from two stages to one. From one to two the windows of the first go on.
    */
   #isKept({ stream, window, endMs }: Row, p: number): boolean {
     const { reconfigure, stages: before, truncate } = this.options;
-    if (!reconfigure || truncate) return false;
+    if (!reconfigure || truncate || this.counts.stageChanges > 1) return false;
+    if (this.stages === 1) return endMs > this.changedAtMs[p]!;
     const { windows } = this.workload.streams[stream]!;
-    const isOfReader = this.stages === 1 || windowsOf(windows, 'first').some(({ label }) => label === window);
-    if (reconfigure !== 'stages') return isOfReader && endMs > this.changedAtMs[p]!;
-    if (this.counts.stageChanges !== 1) return false;
-    return isOfReader && (before !== 2 || endMs > this.changedAtMs[p]!);
+    return before !== 2 && windowsOf(windows, 'first').some(({ label }) => label === window);
   }
 }
 
