@@ -18,10 +18,9 @@ import { type Pipeline, startPipeline } from '../pipeline.ts';
 import { pause } from '../retry.ts';
 import { decodeCheckpoint } from '../rollup/checkpoint.ts';
 import { silentTelemetry } from '../telemetry.ts';
-import { parseDurationMs } from '../units.ts';
 import { untilSignal } from './run.ts';
 import { readProfile } from './simulate.ts';
-import { type SimulatorSummary, startSimulator, untilEnd } from './simulator.ts';
+import { type SimulatorSummary, simulatorMistake, startSimulator, untilEnd } from './simulator.ts';
 import { EXIT, readLogLevel, report, type Terminal } from './terminal.ts';
 import { verifyAll } from './verify.ts';
 
@@ -72,8 +71,9 @@ const POLL_MS = 50;
 const FAULTS = ['--duplicates', '0.02', '--late', '0.02', '--late-by', '40s', '--malformed', '0.01', '--gaps', '0.01'];
 
 export async function demo(options: DemoOptions, terminal: Terminal): Promise<number> {
-  if (options.for !== undefined && parseDurationMs(options.for) === null) {
-    terminal.err(`millrace: --for ${options.for} is not a duration such as 60s or 5m`);
+  const mistake = simulatorMistake(options);
+  if (mistake !== null) {
+    terminal.err(`millrace: ${mistake}`);
     return EXIT.usage;
   }
   const config = await demoConfig(options, terminal);
@@ -93,7 +93,13 @@ export async function demo(options: DemoOptions, terminal: Terminal): Promise<nu
     logLevel,
     pretty: terminal.interactive,
   });
-  if (!started.ok) return report(started.failure, terminal);
+  if (!started.ok) {
+    const code = report(started.failure, terminal);
+    if (started.failure.code === 'PORT_IN_USE') {
+      terminal.err('millrace: --port (MQTT) and --http-port (the page) name others; 0 is any that is free');
+    }
+    return code;
+  }
   const pipeline = started.value;
   const interrupted = untilSignal();
   const say = options.json ? terminal.err : terminal.out;

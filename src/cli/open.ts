@@ -1,4 +1,5 @@
 /** What commands share: reading the configuration, and opening the log and the store for reading while a gateway runs. */
+import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { systemClock } from '../clock.ts';
 import { formatMistake } from '../config/report.ts';
@@ -57,6 +58,10 @@ export interface OpenedLog {
 export async function openForReading(options: ConfigOptions, terminal: Terminal): Promise<OpenedLog | number> {
   const config = await readConfig(options, terminal);
   if (typeof config === 'number') return config;
+  if (config.kafka === null && !existsSync(config.data)) {
+    terminal.err(`millrace: there is no data folder ${config.data}: no gateway of this configuration has run here`);
+    return EXIT.usage;
+  }
   return { config, ...openLogs(config) };
 }
 

@@ -8,9 +8,8 @@ import { parse } from 'yaml';
 import { formatMistake, nearestName } from '../config/report.ts';
 import { type Config, loadConfig } from '../config.ts';
 import { messageOf } from '../errors.ts';
-import { parseDurationMs } from '../units.ts';
 import { untilSignal } from './run.ts';
-import { startSimulator, untilEnd } from './simulator.ts';
+import { simulatorMistake, startSimulator, untilEnd } from './simulator.ts';
 import { EXIT, type Terminal } from './terminal.ts';
 
 export interface SimulateOptions {
@@ -36,9 +35,8 @@ export async function simulate(options: SimulateOptions, terminal: Terminal): Pr
     terminal.err(`millrace: ${text}`);
     return EXIT.usage;
   };
-  if (options.for !== undefined && parseDurationMs(options.for) === null) {
-    return usage(`--for ${options.for} is not a duration such as 60s or 5m`);
-  }
+  const mistake = simulatorMistake(options);
+  if (mistake !== null) return usage(mistake);
   const profile = options.profile === undefined ? [] : readProfile(options.profile);
   if (typeof profile === 'string') return usage(profile);
   let url = options.url;
@@ -54,7 +52,7 @@ export async function simulate(options: SimulateOptions, terminal: Terminal): Pr
   const args = [...profile, '--url', url, '--duration', options.for ?? FOREVER];
   if (options.devices !== undefined) args.push('--devices', options.devices);
   if (options.rate !== undefined) args.push('--rate', options.rate);
-  if (!options.json) terminal.err(`Simulated devices publish to ${url}. ${options.for ? '' : 'Ctrl-C stops them.'}`);
+  if (!options.json) terminal.err(`Simulated devices publish to ${url}.${options.for ? '' : ' Ctrl-C stops them.'}`);
   const simulator = startSimulator(args);
   const ended = untilEnd(simulator);
   void untilSignal().then(() => simulator.kill('SIGINT'));

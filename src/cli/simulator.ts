@@ -1,12 +1,30 @@
 /** The device simulator as a process of its own: started by `demo` and `simulate`. It speaks MQTT to the gateway and nothing else. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { parseDurationMs } from '../units.ts';
 
 /** What the simulator prints at its end; the part that is used here. */
 export interface SimulatorSummary {
   readonly published: number;
   readonly acknowledged: number;
   readonly unacknowledged: number;
+}
+
+/** What is wrong with the options that `demo` and `simulate` hand on to it; null when nothing is. */
+export function simulatorMistake(options: {
+  readonly for?: string;
+  readonly devices?: string;
+  readonly rate?: string;
+}): string | null {
+  const { for: duration, devices, rate } = options;
+  if (duration !== undefined && parseDurationMs(duration) === null) {
+    return `--for ${duration} is not a duration such as 60s or 5m`;
+  }
+  if (devices !== undefined && !/^[1-9]\d*$/.test(devices)) return `--devices ${devices} is not a number from 1 on`;
+  if (rate !== undefined && (!/^\d+(\.\d+)?(\/(ms|s|m|h|d))?$/.test(rate) || Number.parseFloat(rate) === 0)) {
+    return `--rate ${rate} is not a rate such as 1/s or 30/m`;
+  }
+  return null;
 }
 
 export function startSimulator(args: readonly string[]): ChildProcess {

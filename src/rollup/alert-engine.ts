@@ -203,12 +203,12 @@ export class AlertEngine {
       const isWithin = rule.above !== null ? value <= rule.clear : value >= rule.clear;
       if (active && isWithin) {
         this.#judged(subject, receivedMs);
-        const message = `${rule.metric} ${value} of ${series}: within ${rule.clear} again`;
+        const message = `${rule.metric} ${short(value, 6)} of ${series}: within ${rule.clear} again`;
         this.#clear(active, receivedMs, value, message, alerts);
       } else if (!active && isBeyond) {
         this.#judged(subject, receivedMs);
         const limit = rule.above !== null ? `above ${rule.above}` : `below ${rule.below}`;
-        const message = `${rule.metric} ${value} of ${series} is ${limit}`;
+        const message = `${rule.metric} ${short(value, 6)} of ${series} is ${limit}`;
         const tags = { ...reading.tags, [rule.by]: reading.key };
         const about = { stream: rule.stream, series, tags, sinceMs: reading.timeMs, atMs: receivedMs };
         this.#raise(rule, { ...about, value, message }, alerts);
@@ -377,7 +377,7 @@ function describe(of: Pick<ThresholdRule, 'metric' | 'statistic' | 'window'>, va
   return `${of.metric || 'count'} (${of.metric ? of.statistic : 'count'} over ${of.window}) ${value}`;
 }
 
-/** A model's number, to be read. */
-function short(value: number): string {
-  return String(Number(value.toPrecision(4)));
+/** A number to be read: what a model says is good for four digits. The alert itself has all of it. */
+function short(value: number, digits = 4): string {
+  return String(Number(value.toPrecision(digits)));
 }

@@ -17,7 +17,7 @@ export function alertProblems({ alerts }: Pick<Situation, 'alerts'>): Problem[] 
 }
 
 function one({ id, rule, message, sinceMs }: Alert): Problem {
-  const meaning = `Your rule ${rule} says so. It was told to whoever alerts: names.`;
+  const meaning = `Your rule ${rule} says so, and has told the receivers set under alerts:.`;
   return {
     id: `alert ${id}`,
     severity: 'warning',
@@ -37,4 +37,5 @@ function together(active: readonly Alert[]): Problem {
   return { id: `alerts ${first.rule}`, severity: 'warning', stage: 'rollup', title, meaning, wayOut: WAY_OUT, sinceMs };
 }
 
-const WAY_OUT = 'It ends by itself when what it is about has ended. Change the rule where it is not worth telling.';
+const WAY_OUT =
+  'Look at what it names: the alert clears by itself once that is over. If it is not worth telling, change its rule.';

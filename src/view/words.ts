@@ -14,7 +14,7 @@ export function worst(by: Readonly<Record<string, number>>): string {
 
 export function percent(share: number): string {
   const value = share * 100;
-  return value > 0 && value < 0.1 ? 'Less than 0.1 %' : `${value < 10 ? value.toFixed(1) : Math.round(value)} %`;
+  return value > 0 && value < 0.1 ? 'less than 0.1 %' : `${value < 10 ? value.toFixed(1) : Math.round(value)} %`;
 }
 
 export function amount(value: number, unit: Queue['unit']): string {

@@ -1,11 +1,12 @@
 /** The built program as a person meets it: help, typing mistakes, exit codes, colours, completion. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { readProfile } from '../../src/cli/simulate.ts';
+import { simulatorMistake } from '../../src/cli/simulator.ts';
 import { progress } from '../../src/cli/terminal.ts';
 import { runMillrace } from '../support/gateway-process.ts';
 import { leaveOut } from '../support/servers.ts';
@@ -64,12 +65,15 @@ describe('The command line', function () {
     assert.equal(await codeOf(['check', '--topic', 's/d', '--payload', '-'], '{"v":1}'), 1);
     assert.equal(await codeOf(['check', '--config', 'absent.yaml']), 2);
     assert.equal(await codeOf(['verify', '--from', 'yesterday']), 2);
+    assert.equal(await codeOf(['verify']), 2, 'there is no data folder');
+    mkdirSync(join(folder, 'data'));
     assert.equal(await codeOf(['verify']), 0);
     assert.equal(await codeOf(['deadletters', 'list', '--json']), 0);
     assert.equal(await codeOf(['deadletters', 'show', '0-1']), 1);
     assert.equal(await codeOf(['deadletters', 'show', 'x']), 2);
     assert.equal(await codeOf(['run', '--role', 'rollup']), 2);
     assert.equal(await codeOf(['simulate', '--for', 'ever']), 2);
+    assert.equal(await codeOf(['demo', '--data', join(folder, 'demo'), '--devices', '-3']), 2);
     assert.equal(await codeOf(['--version']), 0);
   });
 
@@ -115,6 +119,20 @@ describe('The command line', function () {
       (text) => (drawn += text),
     )(1, 2, 'records');
     assert.equal(drawn, '');
+  });
+
+  it('tells a number of devices, a rate and a duration from what is none', () => {
+    const rightOnes = [{}, { devices: '20', rate: '1/s', for: '60s' }, { rate: '0.5' }, { rate: '30/m' }];
+    for (const options of rightOnes) assert.equal(simulatorMistake(options), null);
+    const wrongOnes = [
+      { devices: '-3' },
+      { devices: '0' },
+      { devices: 'x' },
+      { rate: 'fast' },
+      { rate: '0/s' },
+      { for: '60' },
+    ];
+    for (const options of wrongOnes) assert.match(simulatorMistake(options)!, /^--(devices|rate|for) \S+ is not /);
   });
 
   it('names a mistake in a simulator profile, and what was meant', () => {
