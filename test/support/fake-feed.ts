@@ -358,6 +358,7 @@ function makeRow(
   const luck = unit(`${key} ${window.label} ${startMs}`);
   const missing = luck < 0.03 ? 1 + Math.floor(luck * 100) : 0;
   const count = Math.max(0, Math.round((untilMs - startMs) / 1_000) - missing);
+  const counts = metric === '' || metric.startsWith('distinct_');
   const base: Row = {
     stream,
     metric,
@@ -365,7 +366,7 @@ function makeRow(
     startMs,
     endMs: startMs + window.sizeMs,
     tags,
-    count: metric === '' ? Math.round(count * (0.5 + luck)) : count,
+    count: counts ? Math.round(count * (0.5 + luck)) : count,
     sum: null,
     mean: null,
     min: null,
@@ -377,10 +378,10 @@ function makeRow(
     p95: null,
     p99: null,
     duplicates: luck > 0.98 ? 1 : 0,
-    missing: metric === '' ? 0 : missing,
+    missing: counts ? 0 : missing,
     rev: luck > 0.5 && luck < 0.52 ? 1 : 0,
   };
-  if (metric === '') return base;
+  if (counts) return base;
   const points = Math.min(24, Math.max(1, count));
   const values: number[] = [];
   for (let i = 0; i < points; i++) values.push(valueAt(key, metric, startMs + (i * (untilMs - startMs)) / points));

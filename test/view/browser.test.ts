@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import type { Page } from 'playwright-core';
 import { systemClock } from '../../src/clock.ts';
+import { Board } from '../../src/view/board.ts';
 import { photograph } from '../support/browser.ts';
 import { FakeFeed } from '../support/fake-feed.ts';
 import { expectText, useLivePage } from '../support/live-page.ts';
@@ -168,6 +169,24 @@ describe('the live page in a browser', function () {
     }
   });
 
+  it('draws a stream that no device sends here, and how many different values its windows had', async () => {
+    const feed = new FakeFeed(systemClock, { devices: 2 });
+    Object.assign(feed.streams.clicks!, { distinct: ['userid'] });
+    const board = Object.assign(new Board(feed.streams), { accepted: () => {} });
+    const { page, complaints } = await show(Object.assign(feed, { board }));
+    await page.getByRole('button', { name: 'environment' }).click();
+    await expectText(page, '#chart-title', /^environment$/);
+    await expectText(page, '#chart-series', /sensor-1.*sensor-2/s);
+    await page.locator('#chart canvas').waitFor();
+    await page.getByRole('button', { name: 'clicks' }).click();
+    await expectText(page, '#chart-title', /^clicks$/);
+    await page.locator('#chart-metric').selectOption('distinct_userid');
+    await expectText(page, '#legend', /^distinct_userid in a closed window/);
+    await expectText(page, '#readout', /Count/);
+    assert.ok(await page.locator('#chart-percentiles').isHidden(), 'a count has no percentiles');
+    assert.deepEqual(complaints, []);
+  });
+
   it('asks again for its rows when the gateway was sending as many answers as it does at once', async () => {
     const { page } = await show(new FakeFeed(systemClock, { devices: 1 }));
     await page.locator('#chart canvas').waitFor();
@@ -186,7 +205,7 @@ describe('the live page in a browser', function () {
     const { page, complaints } = await show(new FakeFeed(systemClock, { devices: 1 }));
     await page.getByRole('button', { name: 'clicks' }).click();
     await expectText(page, '#device-count', /^3 devices found$/);
-    await page.getByRole('option', { name: '/home' }).click();
+    await page.locator('.device').filter({ hasText: '/home' }).click();
     await expectText(page, '#chart-sub', /events on clicks/);
     await expectText(page, '#legend', /events in a closed window/);
     assert.ok((await accentPixels(page)) > 200);

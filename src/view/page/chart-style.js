@@ -137,20 +137,19 @@ export function styles() {
 }
 
 /** What the signs mean, for the legend under the chart. */
-export function legendItems(metric, percentiles) {
-  const items =
-    metric === ''
-      ? [
-          ['count', 'events in a closed window'],
-          ['count-open', 'still open'],
-        ]
-      : [
-          ['mean', 'mean'],
-          ['band', 'minimum to maximum'],
-          ['open', 'still open'],
-        ];
-  if (metric !== '' && percentiles) items.push(['p50', 'p50'], ['p95', 'p95'], ['p99', 'p99']);
-  if (metric !== '') items.push(['missing', 'readings missing']);
+export function legendItems(counts, what, percentiles) {
+  const items = counts
+    ? [
+        ['count', `${what} in a closed window`],
+        ['count-open', 'still open'],
+      ]
+    : [
+        ['mean', 'mean'],
+        ['band', 'minimum to maximum'],
+        ['open', 'still open'],
+      ];
+  if (!counts && percentiles) items.push(['p50', 'p50'], ['p95', 'p95'], ['p99', 'p99']);
+  if (!counts) items.push(['missing', 'readings missing']);
   items.push(['duplicates', 'had duplicates'], ['repaired', 'repaired']);
   return items.map(([kind, text]) =>
     make('li', {}, make('span', { class: `swatch ${kind}`, 'aria-hidden': 'true' }), text),

@@ -18,7 +18,7 @@ export function createChart(host, { inspected, zoomed }) {
   let entries = [];
   let full = { min: 0, max: 1 };
   let range = null;
-  let settings = { metric: '', percentiles: false };
+  let settings = { counts: true, percentiles: false };
 
   /** `rows` and `running` of one series, ascending; `fromMs`, `toMs` bound the time axis. */
   function show(next) {
@@ -26,7 +26,7 @@ export function createChart(host, { inspected, zoomed }) {
     entries = gather(next);
     data = columns(entries, next);
     full = { min: next.fromMs / 1_000, max: next.toMs / 1_000 };
-    const wanted = `${next.metric === '' ? 'count' : 'metric'} ${next.percentiles}`;
+    const wanted = `${next.counts ? 'count' : 'metric'} ${next.percentiles}`;
     if (!plot || shape !== wanted) {
       shape = wanted;
       build();
@@ -56,14 +56,13 @@ export function createChart(host, { inspected, zoomed }) {
         y: { range: yRange },
       },
       axes: axes(style),
-      series: settings.metric === '' ? countSeries(style) : metricSeries(style, settings.percentiles),
-      bands:
-        settings.metric === ''
-          ? []
-          : [
-              { series: [1, 2], fill: style.band },
-              { series: [7, 8], fill: style.bandOpen },
-            ],
+      series: settings.counts ? countSeries(style) : metricSeries(style, settings.percentiles),
+      bands: settings.counts
+        ? []
+        : [
+            { series: [1, 2], fill: style.band },
+            { series: [7, 8], fill: style.bandOpen },
+          ],
       padding: [16, 34, 0, 0],
       hooks: { setSelect: [selected], setCursor: [pointed], draw: [marks] },
     };
@@ -190,14 +189,14 @@ function gather({ rows, running, everyMs }) {
   return entries;
 }
 
-function columns(entries, { metric, percentiles }) {
+function columns(entries, { counts, percentiles }) {
   const xs = entries.map(({ x }) => x);
   const final = (field) => entries.map(({ row, running }) => (row && !running ? row[field] : null));
   const firstOpen = entries.findIndex(({ running }) => running);
   // The dashed line starts at the last closed window, so that the two meet.
   const open = (field, joined) =>
     entries.map(({ row, running }, i) => (row && (running || (joined && i === firstOpen - 1)) ? row[field] : null));
-  if (metric === '') return [xs, final('count'), open('count', false)];
+  if (counts) return [xs, final('count'), open('count', false)];
   const none = entries.map(() => null);
   const asked = PERCENTILES.map((field) => (percentiles ? final(field) : none));
   return [

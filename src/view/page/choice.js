@@ -26,9 +26,20 @@ export function rangeName(ms) {
   return RANGES.find(([range]) => range === ms)?.[1] ?? '';
 }
 
+/** What can be drawn of a stream: its metrics, or '' for its events, and how many different values its windows had. */
+export function metricsOf({ metrics, distinct }) {
+  return [...(metrics.length > 0 ? metrics : ['']), ...distinct.map((field) => `distinct_${field}`)];
+}
+
+/** Rows of it have a count and nothing else. */
+export function isCount(stream, metric) {
+  return !stream.metrics.includes(metric);
+}
+
 /** Makes a choice one that exists: the metric and the window belong to the stream, the range shows a sensible number of rows. */
 export function settle(choice, stream) {
-  if (!stream.metrics.includes(choice.metric)) choice.metric = stream.metrics[0] ?? '';
+  const metrics = metricsOf(stream);
+  if (!metrics.includes(choice.metric)) choice.metric = metrics[0];
   const window = stream.windows.find(({ label }) => label === choice.window) ?? stream.windows[0];
   choice.window = window.label;
   if (fits(choice.rangeMs, window)) return;

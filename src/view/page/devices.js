@@ -95,7 +95,9 @@ export function startDevices({ chosen }) {
     setText(
       byId('device-count'),
       total === 0 && found
-        ? 'No device matches.'
+        ? search.value.trim() === ''
+          ? 'No device sends this stream to this gateway.'
+          : 'No device matches.'
         : total === 0
           ? 'No device yet'
           : `${whole(total)} ${total === 1 ? 'device' : 'devices'}${found ? ' found' : ''}`,

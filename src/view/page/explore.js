@@ -3,7 +3,18 @@
 import { address, getRows } from './api.js';
 import { createChart } from './chart.js';
 import { legendItems } from './chart-style.js';
-import { FIRST_RANGE_MS, fits, LONGEST_NAME, RANGES, rangeName, readAddress, settle, writeAddress } from './choice.js';
+import {
+  FIRST_RANGE_MS,
+  fits,
+  isCount,
+  LONGEST_NAME,
+  metricsOf,
+  RANGES,
+  rangeName,
+  readAddress,
+  settle,
+  writeAddress,
+} from './choice.js';
 import { options, segments } from './controls.js';
 import { byId, isolated, plain, setText, WHOLE_NAME } from './dom.js';
 import { startFacts } from './facts.js';
@@ -21,7 +32,10 @@ const FEWEST_WINDOWS = 12;
 /** `watch(parameters)` whenever another series is looked at. */
 export function startExplore({ watch }) {
   let streams = new Map();
-  /** stream, key, tags (what is asked for), metric, window, rangeMs, series (one of those that matched; '' = the first) */
+  /**
+   * stream, key (a device; '' = all of the stream), tags (what is asked for), metric, window, rangeMs, series (one of those
+   * that matched; '' = the first)
+   */
   let choice = readAddress();
   let rows = new Map();
   let running = new Map();
@@ -48,12 +62,16 @@ export function startExplore({ watch }) {
     const stream = streams.get(device.stream);
     if (!stream) return;
     const tags = device.tags[stream.key] === undefined ? device.tags : { [stream.key]: device.tags[stream.key] };
-    const same = choice?.stream === device.stream;
+    show(stream, device.key, tags);
+  }
+
+  function show(stream, key, tags) {
+    const same = choice?.stream === stream.name;
     choice = {
-      stream: device.stream,
-      key: device.key,
+      stream: stream.name,
+      key,
       tags,
-      metric: same ? choice.metric : (stream.metrics[0] ?? ''),
+      metric: same ? choice.metric : metricsOf(stream)[0],
       window: same ? choice.window : stream.windows[0].label,
       rangeMs: choice?.rangeMs ?? FIRST_RANGE_MS,
       series: '',
@@ -141,7 +159,7 @@ export function startExplore({ watch }) {
         everyMs,
         fromMs: startOf(finals, fromMs, everyMs),
         toMs,
-        metric: choice.metric,
+        counts: isCount(streams.get(choice.stream), choice.metric),
         percentiles: byId('chart-percentiles').checked,
       });
     }
@@ -153,12 +171,16 @@ export function startExplore({ watch }) {
   }
 
   function showTitle(series) {
-    const what = choice.metric === '' ? 'events' : choice.metric;
-    showName(byId('chart-title'), plain(choice.key, WHOLE_NAME));
-    showName(
-      byId('chart-sub'),
-      `${what} on ${choice.stream}, windows of ${windowName(choice.window)}${series ? ` · ${tagsOf(series)}` : ''}`,
-    );
+    const { key } = streams.get(choice.stream);
+    showName(byId('chart-title'), choice.key === '' ? choice.stream : plain(choice.key, WHOLE_NAME));
+    // Windows are by tags: where the name of a device is none of them, they hold those of the others too.
+    const others = series && choice.key !== '' && choice.tags[key] === undefined ? `, every ${key} together` : '';
+    const of = series ? ` · ${tagsOf(series)}${others}` : '';
+    showName(byId('chart-sub'), `${what()} on ${choice.stream}, windows of ${windowName(choice.window)}${of}`);
+  }
+
+  function what() {
+    return choice.metric || 'events';
   }
 
   /** Two lines of it; the whole where it is pointed at or, where it does not fit, reached by the keyboard. */
@@ -172,12 +194,7 @@ export function startExplore({ watch }) {
 
   function showControls() {
     const stream = streams.get(choice.stream);
-    options(
-      byId('chart-metric'),
-      stream.metrics.length > 0 ? stream.metrics : [''],
-      choice.metric,
-      (name) => name || 'events',
-    );
+    options(byId('chart-metric'), metricsOf(stream), choice.metric, (name) => name || 'events');
     const window = windowOf(choice);
     segments(
       byId('chart-window'),
@@ -201,7 +218,10 @@ export function startExplore({ watch }) {
   }
 
   function showLegend() {
-    byId('legend').replaceChildren(...legendItems(choice.metric, byId('chart-percentiles').checked));
+    const counts = isCount(streams.get(choice.stream), choice.metric);
+    const percentiles = byId('chart-percentiles');
+    percentiles.closest('label').hidden = counts;
+    byId('legend').replaceChildren(...legendItems(counts, what(), percentiles.checked));
   }
 
   function showSeries(names, series) {
@@ -272,6 +292,8 @@ export function startExplore({ watch }) {
 
   return {
     choose,
+    /** All of a stream that no device of this gateway sends. */
+    chooseStream: (stream) => show(stream, '', {}),
     load,
     restyle: () => chart.restyle(),
     /** The device of the address the page was opened with, once the streams are known. */

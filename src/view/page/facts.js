@@ -12,7 +12,7 @@ export function startFacts() {
   let known = null;
 
   async function load() {
-    if (!chosen || document.hidden) return;
+    if (!chosen?.key || document.hidden) return;
     const mine = chosen;
     try {
       const { stream, key } = mine;
@@ -45,6 +45,7 @@ export function startFacts() {
     choose({ stream, key }) {
       chosen = { stream, key };
       known = null;
+      byId('device-facts').hidden = key === '';
       load();
     },
     /** `nowMs`: the gateway's clock. */

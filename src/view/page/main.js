@@ -103,8 +103,9 @@ function showStatus(next) {
 async function loadStreams() {
   try {
     const { streams } = await getJson('/api/v1/streams', {}, { signal: AbortSignal.timeout(10_000) });
-    showStreams(streams, (name) => {
-      devices.chooseStream(name);
+    showStreams(streams, (stream) => {
+      devices.chooseStream(stream.name);
+      if (stream.devices === 0) explore.chooseStream(stream);
       byId('explore').scrollIntoView({ block: 'start' });
       byId('device-list').focus({ preventScroll: true });
     });

@@ -30,7 +30,7 @@ export function fillReadout(list, shown, nowMs) {
 }
 
 function factsOf({ row, isRunning }, nowMs) {
-  const statistics = row.metric === '' ? [] : STATISTICS;
+  const statistics = row.mean === null ? [] : STATISTICS;
   return [
     ['Window', `${moment(row.startMs, nowMs)} to ${time(row.endMs)}`],
     ['State', stateOf(row, isRunning), isRunning],
@@ -52,7 +52,7 @@ export function fillTable(table, finals, open, nowMs) {
     ...open.map((row) => ({ row, isRunning: true })),
     ...finals.slice(-TABLE_ROWS).map((row) => ({ row, isRunning: false })),
   ].sort((a, b) => b.row.startMs - a.row.startMs);
-  const statistics = shown[0]?.row.metric === '' ? [] : STATISTICS;
+  const statistics = shown[0]?.row.mean === null ? [] : STATISTICS;
   const names = ['Window', 'State', 'Count', ...statistics.map(([, name]) => name), 'Missing', 'Duplicates'];
   const cells = ({ row, isRunning }) => [
     moment(row.startMs, nowMs),

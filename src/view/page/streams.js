@@ -21,9 +21,7 @@ function create(stream, chosen) {
   const row = make('tr');
   for (const [i, cell] of CELLS.entries())
     row.append(make('td', { class: TEXT_CELLS.has(cell) ? `is-${cell}` : 'number', 'data-label': LABELS[i] }));
-  row.cells[0].append(
-    make('button', { class: 'link', type: 'button', onclick: () => chosen(stream.name) }, stream.name),
-  );
+  row.cells[0].append(make('button', { class: 'link', type: 'button', onclick: () => chosen(stream) }, stream.name));
   return row;
 }
 
@@ -31,7 +29,7 @@ function update(row, stream) {
   const refused = Object.entries(stream.refusedBy).map(([code, count]) => `${code}: ${whole(count)}`);
   const values = [
     null,
-    stream.topic,
+    stream.topic || 'made of another stream',
     stream.windows.map(({ label }) => windowName(label)).join(', '),
     compact(stream.devices),
     rate(stream.ratePerSecond),
