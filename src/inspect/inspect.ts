@@ -139,7 +139,13 @@ class StreamInspector implements Inspector {
     for (let i = 0; i < decoded.documents.length; i++) {
       const document = decoded.documents[i]!;
       const trace = tracing === null ? undefined : tracing.of(document);
-      const candidate: Candidate | Problem = this.#build(source, document, decoded.texts[i]!, receivedMs);
+      const candidate: Candidate | Problem = this.#build(
+        source,
+        document,
+        decoded.texts[i]!,
+        decoded.source,
+        receivedMs,
+      );
       if (candidate instanceof Problem) {
         const problem = candidate.traced(trace);
         return decoded.batch ? problem.within(i) : problem;
@@ -155,6 +161,7 @@ class StreamInspector implements Inspector {
     { plan, captures, tagging }: Source,
     document: Document,
     text: string,
+    source: string | undefined,
     receivedMs: number,
   ): Candidate | Problem {
     const { stream, schema } = plan;
@@ -167,7 +174,7 @@ class StreamInspector implements Inspector {
     if (tagged instanceof Problem) return tagged;
     const key = readKey(plan, tagged, document, tagBytes);
     if (key instanceof Problem) return key;
-    const values = readMetrics(plan.metrics, document, tagged.factors);
+    const values = readMetrics(plan.metrics, document, tagged.factors, source);
     if (values instanceof Problem) return values;
     const unfit = plan.transform === null ? null : plan.transform(values);
     if (unfit) return unfit;

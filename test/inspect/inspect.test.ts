@@ -299,6 +299,20 @@ describe('Metrics', () => {
     expectRefusal(inspectorFor().inspect(overflow), 'number-out-of-range', '/temperature', /too large/);
   });
 
+  it('written as an integer that a double may have rounded are refused, alone and in a batch; as a fraction or with an exponent not', () => {
+    const written = (number: string) => makeMessage(`{"ts":${NOW},"temperature":${number}}`);
+    for (const number of ['9007199254740993', '-9007199254740992', '123456789012345678901234']) {
+      expectRefusal(inspectorFor().inspect(written(number)), 'number-out-of-range', '/temperature', /beyond 2\^53/);
+    }
+    const batch = makeMessage(`[{"ts":${NOW},"temperature":9007199254740993}]`);
+    expectRefusal(inspectorFor().inspect(batch), 'number-out-of-range', '/0/temperature', /beyond 2\^53/);
+    for (const number of ['9007199254740991', '1e17', '9.007199254740993e15', '12345678901234567.0']) {
+      assert.equal(readingOf(inspectorFor().inspect(written(number))).values.temperature, Number(number));
+    }
+    const other = makeMessage(`{"ts":${NOW},"temperature":1,"id":9007199254740993}`);
+    assert.equal(readingOf(inspectorFor().inspect(other)).values.temperature, 1);
+  });
+
   it('may be absent or null, but not all of them', () => {
     const some = makeMessage({ ts: NOW, temperature: null, humidity: 5 });
     assert.deepEqual(readingOf(inspectorFor().inspect(some)).values, { humidity: 5 });

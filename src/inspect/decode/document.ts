@@ -17,6 +17,8 @@ export interface Decoded {
   readonly texts: readonly string[];
   /** True when the payload was a list, even of one: fields of refusals are then counted from the list. */
   readonly batch: boolean;
+  /** Of formats written in JSON: the text in which the numbers stood. */
+  readonly source?: string | undefined;
 }
 
 export interface DecodeLimits {
@@ -40,10 +42,15 @@ export function sizeProblem(payload: Uint8Array, limits: DecodeLimits): Problem 
 }
 
 /** Documents of a format that is not JSON: their text is written by JSON.stringify. */
-export function decoded(documents: readonly Document[], batch: boolean, limits: DecodeLimits): Decoded | Problem {
+export function decoded(
+  documents: readonly Document[],
+  batch: boolean,
+  limits: DecodeLimits,
+  source?: string,
+): Decoded | Problem {
   if (documents.length === 0) return new Problem('empty', '', 'the batch holds no reading');
   if (documents.length > limits.batchReadings) {
     return new Problem('too-large', '', `${documents.length} readings is above the limit of ${limits.batchReadings}`);
   }
-  return { documents, texts: documents.map((document) => JSON.stringify(document)), batch };
+  return { documents, texts: documents.map((document) => JSON.stringify(document)), batch, source };
 }

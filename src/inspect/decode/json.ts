@@ -35,11 +35,11 @@ export function decodeJson(payload: Uint8Array, limits: DecodeLimits): Decoded |
   }
   const found = walk(value, limits.depth);
   if (found) return new Problem(found.code, found.pointer, found.reason || tooDeep(limits.depth));
-  if (!Array.isArray(value)) return { documents: [value as Document], texts: [text], batch: false };
-  return decodeBatch(value, limits);
+  if (!Array.isArray(value)) return { documents: [value as Document], texts: [text], batch: false, source: text };
+  return decodeBatch(value, limits, text);
 }
 
-function decodeBatch(elements: readonly unknown[], limits: DecodeLimits): Decoded | Problem {
+function decodeBatch(elements: readonly unknown[], limits: DecodeLimits, source: string): Decoded | Problem {
   if (elements.length === 0) return new Problem('empty', '', 'the batch holds no reading');
   if (elements.length > limits.batchReadings) {
     return new Problem('too-large', '', `${elements.length} readings is above the limit of ${limits.batchReadings}`);
@@ -52,7 +52,14 @@ function decodeBatch(elements: readonly unknown[], limits: DecodeLimits): Decode
     }
     texts.push(JSON.stringify(element));
   }
-  return { documents: elements as readonly Document[], texts, batch: true };
+  return { documents: elements as readonly Document[], texts, batch: true, source };
+}
+
+/** Whether a number beyond 2^53 was written as an integer, so that the double may be another one: 1e300 was not. */
+export function isInexact(value: number, source: string): boolean {
+  if (!Number.isInteger(value) || Number.isSafeInteger(value)) return false;
+  const integers = source.match(/(?<![\d.eE+-])-?\d{16,}(?![\d.eE])/g) ?? [];
+  return integers.some((digits) => Number(digits) === value);
 }
 
 export function decodeText(payload: Uint8Array): string | Problem {

@@ -23,7 +23,7 @@ export function decodeLorawan(payload: Uint8Array, limits: DecodeLimits): Decode
     if (document instanceof Problem) return json.batch ? document.within(i) : document;
     documents.push(document);
   }
-  return decoded(documents, json.batch, limits);
+  return decoded(documents, json.batch, limits, json.source);
 }
 
 function readEnvelope(envelope: Document, limits: DecodeLimits): Document | Problem {

@@ -31,7 +31,7 @@ export const decodeSenml: Decoder = (payload, limits, { receivedMs }) => {
     const problem = pack.add(record);
     if (problem) return new Problem(problem.code, `/${i}${problem.field}`, `record ${i + 1}: ${problem.reason}`);
   }
-  return decoded(pack.documents(), true, limits);
+  return decoded(pack.documents(), true, limits, records.source);
 };
 
 function isCborArray(payload: Uint8Array): boolean {
