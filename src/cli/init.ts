@@ -33,10 +33,13 @@ export async function init(directory: string, terminal: Terminal): Promise<numbe
     return EXIT.usage;
   }
   const shown = (name: string) => relative(process.cwd(), join(folder, name)) || name;
-  for (const [name, what] of INIT_FILES) terminal.out(`${shown(name).padEnd(34)} ${what}`);
+  const width = Math.max(...INIT_FILES.map(([name]) => shown(name).length));
+  for (const [name, what] of INIT_FILES) terminal.out(`${shown(name).padEnd(width)}  ${what}`);
+  // As it was called: in a checkout there is no command of that name.
+  const millrace = terminal.env.npm_lifecycle_event === 'millrace' ? 'npm run --silent millrace --' : 'millrace';
   terminal.out('\nNext, in two terminals:');
-  terminal.out(`  millrace run --config ${shown('millrace.yaml')}`);
-  terminal.out(`  millrace simulate --config ${shown('millrace.yaml')} --profile ${shown('simulator.yaml')}`);
+  terminal.out(`  ${millrace} run --config ${shown('millrace.yaml')}`);
+  terminal.out(`  ${millrace} simulate --config ${shown('millrace.yaml')} --profile ${shown('simulator.yaml')}`);
   terminal.out('and open http://127.0.0.1:8080');
   return EXIT.ok;
 }
