@@ -120,7 +120,7 @@ async function open(letter, body) {
     ),
     make(
       'pre',
-      { class: 'payload', tabindex: '0' },
+      { class: whole.text === null ? 'payload is-hexadecimal' : 'payload', tabindex: '0' },
       whole.text === null ? hexadecimal(whole.base64) : plainLines(whole.text) || '(empty)',
     ),
     make('div', { class: 'letter-buttons' }, button, result),
