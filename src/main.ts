@@ -67,6 +67,11 @@ example(
     .option('--data <folder>', 'data folder; default: ./demo-data, and a folder in it for each sample')
     .option('--port <port>', 'MQTT port', '1883')
     .option('--http-port <port>', "the page's port", '8080')
+    .addOption(
+      new Option('--token <text>', 'with it the page sends dead letters again; without, it only reads').env(
+        'HTTP_TOKEN',
+      ),
+    )
     .option('--faults', 'devices misbehave now and then: duplicates, gaps, late and malformed readings')
     .addOption(json())
     .action(async (options) => finish((await import('./cli/demo.ts')).demo(options, terminal))),

@@ -34,6 +34,8 @@ export interface DemoOptions {
   readonly sample?: string;
   readonly port: string;
   readonly httpPort: string;
+  /** `http.token`; absent: the page only reads. */
+  readonly token?: string;
   readonly faults?: boolean;
   readonly json?: boolean;
 }
@@ -162,7 +164,7 @@ async function demoConfig(options: DemoOptions, terminal: Terminal): Promise<Con
       listeners: [{ ...listener!, port: ports[0]! }, ...others.map((other) => ({ ...other, port: port(other.port) }))],
     },
     ingest: config.ingest && { ...config.ingest, port: port(config.ingest.port) },
-    http: { ...config.http, port: ports[1]! },
+    http: { ...config.http, port: ports[1]!, token: options.token || null },
   };
 }
 
