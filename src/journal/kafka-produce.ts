@@ -1,11 +1,9 @@
 /**
  * Record batches to Kafka, past kafkajs' producer: that one takes apart and builds up every message, at a multiple of what
- * the rest of forwarding costs. The connections stay kafkajs', with all that it knows of leaders, TLS, SASL, timeouts and
- * versions; a request is its header, our body, its reading of the answer. So this file uses what kafkajs does not promise
- * to keep (the interfaces below; package.json pins the exact version), and nothing else does.
+ * the rest of forwarding costs. A request is kafkajs' header, our body, its reading of the answer (kafka-internals.ts).
  */
-import { createRequire } from 'node:module';
 import type { Kafka } from 'kafkajs';
+import { makeCluster, type ProtocolRequest, requestDefinition } from './kafka-internals.ts';
 
 export interface BatchTo {
   readonly topic: string;
@@ -24,26 +22,6 @@ export interface ProduceLink {
   disconnect(): Promise<void>;
 }
 
-interface Cluster {
-  connect(): Promise<void>;
-  disconnect(): Promise<void>;
-  addMultipleTargetTopics(topics: readonly string[]): Promise<void>;
-  refreshMetadataIfNecessary(): Promise<void>;
-  /** Partitions by the node id of their leader; without those that do not exist. */
-  findLeaderForPartitions(topic: string, partitions: readonly number[]): Record<string, number[]>;
-  findBroker(options: { nodeId: string }): Promise<Broker>;
-}
-
-interface Broker {
-  lookupRequest(apiKey: number, definition: unknown): (options: object) => ProtocolRequest;
-  readonly connectionPool: { send(request: ProtocolRequest): Promise<ProduceAnswer> };
-}
-
-interface ProtocolRequest {
-  readonly request: { readonly apiVersion: number };
-  readonly response: unknown;
-}
-
 interface ProduceAnswer {
   readonly topics: readonly {
     readonly topicName: string;
@@ -56,10 +34,10 @@ const PRODUCE = 0;
 const BODY_VERSIONS = { least: 3, most: 7 };
 const METADATA_MAX_AGE_MS = 300_000;
 
-const produceDefinition = createRequire(import.meta.url)('kafkajs/src/protocol/requests/produce') as unknown;
+const produceDefinition = requestDefinition('produce');
 
 export function produceLink(client: Kafka): ProduceLink {
-  const cluster = clusterOf(client);
+  const cluster = makeCluster(client, { metadataMaxAge: METADATA_MAX_AGE_MS, allowAutoTopicCreation: false });
 
   const send = async (nodeId: string, batches: readonly BatchTo[], timeoutMs: number): Promise<void> => {
     const broker = await cluster.findBroker({ nodeId });
@@ -71,7 +49,8 @@ export function produceLink(client: Kafka): ProduceLink {
       const buffer = requestBody(batches, timeoutMs);
       return { buf: buffer, buffer };
     };
-    const answer = await broker.connectionPool.send({ request: { ...request, encode }, response } as ProtocolRequest);
+    const sent = { request: { ...request, encode }, response } as ProtocolRequest;
+    const answer = (await broker.connectionPool.send(sent)) as ProduceAnswer;
     for (const { topic, partition } of batches) {
       const partitions = answer.topics.find(({ topicName }) => topicName === topic)?.partitions;
       if (partitions?.find((one) => one.partition === partition)?.errorCode !== 0) throw missing(partition);
@@ -96,15 +75,6 @@ export function produceLink(client: Kafka): ProduceLink {
       if (failed) throw (failed as PromiseRejectedResult).reason;
     },
   };
-}
-
-function clusterOf(client: Kafka): Cluster {
-  const make = Object.getOwnPropertySymbols(client).find(
-    ({ description }) => description === 'private:Kafka:createCluster',
-  );
-  if (!make) throw new Error('this kafkajs does not make a cluster the way 2.2.4 does');
-  const createCluster = (client as unknown as Record<symbol, (options: object) => Cluster>)[make]!;
-  return createCluster({ metadataMaxAge: METADATA_MAX_AGE_MS, allowAutoTopicCreation: false });
 }
 
 function missing(partition: number): Error {

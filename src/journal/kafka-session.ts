@@ -8,17 +8,20 @@
  * - It heartbeats only between batches. A timer does so while a handler is busy, and so notices a lost generation.
  * - An error of ours inside its callback would kill it, silently for a TypeError: none gets in, `broken` reports it.
  * - Batches of the last fetch still arrive after the generation is lost, and after `disconnect`: they are ignored.
+ * What kafkajs fetches stays as it came (kafka-fetch.ts) until it is handed on, a few thousand records at a time.
  * kafkajs' own retries are few, so that nothing of a closed session goes on for long; the owner opens the next one.
  */
+import { setMaxListeners } from 'node:events';
 import type { Consumer, EachBatchPayload } from 'kafkajs';
 import type { KafkaConfig } from '../config.ts';
 import { done, fail, type Outcome } from '../errors.ts';
 import type { Checkpoint, LogBatch, StoredRecord } from '../log.ts';
 import { backoff, pause } from '../retry.ts';
 import type { Telemetry } from '../telemetry.ts';
+import { recordsOf } from './kafka-batch-read.ts';
 import { disconnected, kafkaClient } from './kafka-client.ts';
 import { classify } from './kafka-errors.ts';
-import { fromMessage } from './kafka-record.ts';
+import { type FetchedBatch, fetchWholeBatches } from './kafka-fetch.ts';
 import type { KafkaTopic } from './kafka-topics.ts';
 import { isFramed, unframed } from './kafka-wire.ts';
 
@@ -26,8 +29,8 @@ export interface Generation {
   readonly partitions: readonly number[];
   /** Aborts when the assignment is no longer ours. */
   readonly signal: AbortSignal;
-  /** Where each partition that runs continues. */
-  readonly positions: Map<number, number>;
+  /** Where each partition that runs continues: an object of its own for each time that it was started. */
+  readonly positions: Map<number, { offset: number }>;
 }
 
 export interface SessionHandlers {
@@ -75,7 +78,9 @@ export async function openSession(
   // A consumer whose session the broker ended for want of a login does not come back by itself: the owner opens the next one.
   const loginFailed = (error: unknown) => setImmediate(() => void finish(error));
   const heartbeatMs = Math.max(100, Math.floor(config.sessionTimeoutMs / 4));
-  const consumer: Consumer = kafkaClient(config, RETRIES, telemetry, loginFailed).consumer({
+  const client = kafkaClient(config, RETRIES, telemetry, loginFailed);
+  fetchWholeBatches(client);
+  const consumer: Consumer = client.consumer({
     groupId: group,
     sessionTimeout: config.sessionTimeoutMs,
     rebalanceTimeout: config.sessionTimeoutMs,
@@ -128,6 +133,8 @@ export async function openSession(
     const partitions = payload.memberAssignment[topic.name] ?? [];
     consumer.pause([{ topic: topic.name, partitions: [...partitions] }]);
     const end = new AbortController();
+    // One for each partition.
+    setMaxListeners(0, end.signal);
     generation = { partitions, signal: end.signal, positions: new Map(), end };
     handlers.joined(generation);
   });
@@ -135,9 +142,10 @@ export async function openSession(
   consumer.on(CRASH, ({ payload }) => void finish(payload.error));
   consumer.on(END_BATCH_PROCESS, ({ payload }) => {
     // Only markers of transactions, or records compacted away: kafkajs passes them by without showing them.
-    if (payload.batchSize > 0 || !generation || !generation.positions.has(payload.partition)) return;
+    const position = generation?.positions.get(payload.partition);
+    if (payload.batchSize > 0 || !generation || !position) return;
     const nextOffset = Number(payload.lastOffset) + 1;
-    generation.positions.set(payload.partition, nextOffset);
+    position.offset = nextOffset;
     const endOffset = Number(payload.highWatermark);
     deliver({ partition: payload.partition, records: [], nextOffset, endOffset }, generation);
   });
@@ -174,33 +182,51 @@ export async function openSession(
   const eachBatch = async (payload: EachBatchPayload): Promise<void> => {
     const { batch } = payload;
     const current = generation;
-    const expected = current?.positions.get(batch.partition);
-    if (closed || !current || expected === undefined || batch.isEmpty()) return;
+    const position = current?.positions.get(batch.partition);
+    if (closed || !current || !position || batch.isEmpty()) return;
     latest = payload;
     // Not in kafkajs' declarations, but on every batch of the pinned version.
     const fetchedFrom = Number((batch as unknown as { fetchedOffset: string }).fetchedOffset);
-    if (fetchedFrom !== expected) {
+    if (fetchedFrom !== position.offset) {
       session.pause(current, batch.partition);
       handlers.jumped(batch.partition, current);
       return;
     }
+    try {
+      if (!(await handOn(batch, position, current))) return;
+    } catch (unread) {
+      // What came is no record batch; `deliver` does not throw.
+      void finish(unread);
+      return;
+    }
     const lastOffset = batch.lastOffset();
-    const nextOffset = Number(lastOffset) + 1;
-    const { partition } = batch;
-    const found = batch.messages.map((message) => fromMessage(message, topic.kind));
-    const records = topic.kind === 'reading' && found.some(isFramed) ? await insist(found, current.signal) : found;
-    if (records === null) return;
-    await deliver({ partition, records, nextOffset, endOffset: Number(batch.highWatermark) }, current);
-    if (current.signal.aborted || current.positions.get(partition) !== expected) return;
     payload.resolveOffset(lastOffset);
-    current.positions.set(partition, nextOffset);
+    position.offset = Number(lastOffset) + 1;
+  };
+
+  /** False: before it had all, the partition was paused or is not ours any more. */
+  const handOn = async (
+    batch: EachBatchPayload['batch'],
+    position: { readonly offset: number },
+    to: Generation,
+  ): Promise<boolean> => {
+    const { partition } = batch;
+    const endOffset = Number(batch.highWatermark);
+    const fetched = (batch.messages as unknown as FetchedBatch[]).map((message) => message.batch);
+    for await (const { records: found, nextOffset } of recordsOf(fetched, position.offset, topic.kind)) {
+      const records = topic.kind === 'reading' && found.some(isFramed) ? await insist(found, to.signal) : found;
+      if (records === null) return false;
+      await deliver({ partition, records, nextOffset, endOffset }, to);
+      if (to.signal.aborted || to.positions.get(partition) !== position) return false;
+    }
+    return true;
   };
 
   const session: Session = {
     ended,
     start(of, partition, offset) {
       if (of.signal.aborted) return;
-      of.positions.set(partition, offset);
+      of.positions.set(partition, { offset });
       consumer.seek({ topic: topic.name, partition, offset: String(offset) });
       consumer.resume([{ topic: topic.name, partitions: [partition] }]);
     },

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import type { KafkaMessage } from 'kafkajs';
 import { crc32c } from '../../src/journal/crc32c.ts';
 import { type BatchOptions, encodeBatch } from '../../src/journal/kafka-batch.ts';
-import { fromMessage } from '../../src/journal/kafka-record.ts';
+import { batchesIn, recordsOf } from '../../src/journal/kafka-batch-read.ts';
 import type { LogRecord, RecordKind } from '../../src/log.ts';
 import { traceparents } from '../support/traceparents.ts';
 
@@ -49,11 +49,40 @@ describe('a record batch', () => {
         const decoded = await decode(new Decoder(batch));
         assert.equal(decoded.lastOffsetDelta, records.length - 1);
         assert.equal(decoded.maxTimestamp, String(Math.max(...records.map(({ receivedMs }) => receivedMs))));
+        for (const [i, { key, value, timestamp, offset, headers = {} }] of decoded.records.entries()) {
+          const text = (name: string) => headers[name]?.toString() ?? '';
+          const kind = text('kind') || how.implied;
+          const trace = headers.traceparent && { trace: text('traceparent') };
+          const [stream, topic, receivedMs] = [text('stream'), text('topic'), Number(timestamp)];
+          assert.deepEqual(
+            { kind, key: key?.toString() ?? '', receivedMs, stream, topic, value, ...trace },
+            { ...records[i], value: Buffer.from(records[i]!.value) },
+          );
+          assert.equal(text('gateway'), how.gateway);
+          assert.equal(offset, String(i));
+        }
+      }),
+    );
+  });
+
+  it('is read back as the records that went in, with their places in the spool', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(record, { minLength: 1, maxLength: 20 }), options, async (records, how) => {
+        const spooled = records.map((one, i) => ({ ...one, offset: 7 + i * 1_000_003 }));
+        const batch = await encodeBatch(spooled, { ...how, spool: 'plant-7' });
+        const read = [];
+        for await (const piece of recordsOf(batchesIn(batch), 0, how.implied)) read.push(...piece.records);
         assert.deepEqual(
-          decoded.records.map((message) => fromMessage(message, how.implied)),
-          records.map((one, offset) => ({ ...one, value: Buffer.from(one.value), offset })),
+          read,
+          spooled.map((one, i) => {
+            return {
+              ...one,
+              value: Buffer.from(one.value),
+              offset: i,
+              origin: { spool: 'plant-7', offset: one.offset },
+            };
+          }),
         );
-        for (const { headers } of decoded.records) assert.equal(headers?.gateway?.toString() ?? '', how.gateway);
       }),
     );
   });
