@@ -9,7 +9,7 @@
  * Percentile p of n values is by nearest rank: the value at position ceil(p / 100 * n) of the ascending list, counted
  * from 1. There is no interpolation.
  *
- * Kept as two short arrays in ascending order. Telemetry of one series in one window has a few to a few hundred buckets;
+ * Kept as one short array, bucket, count, bucket, count, ... with ascending buckets. Telemetry of one series in one window has a few to a few hundred buckets;
  * the domain of Millrace (|x| from 1e-140 to 1e150) has 123,000.
  */
 
@@ -44,61 +44,52 @@ function lowerEnd(bits: number): number {
 }
 
 export class Histogram {
-  readonly #buckets: number[] = [];
-  readonly #counts: number[] = [];
+  #entries: number[] = [];
 
   add(value: number): void {
     this.#count(bucketOf(value), 1);
   }
 
   merge(other: Histogram): void {
-    for (let i = 0; i < other.#buckets.length; i++) this.#count(other.#buckets[i]!, other.#counts[i]!);
+    const entries = other.#entries;
+    for (let i = 0; i < entries.length; i += 2) this.#count(entries[i]!, entries[i + 1]!);
   }
 
   /** The value at position `rank` (from 1) of the ascending list, as its bucket's number. */
   valueAtRank(rank: number): number {
+    const entries = this.#entries;
     let seen = 0;
-    for (let i = 0; i < this.#buckets.length; i++) {
-      seen += this.#counts[i]!;
-      if (seen >= rank) return middleOf(this.#buckets[i]!);
+    for (let i = 0; i < entries.length; i += 2) {
+      seen += entries[i + 1]!;
+      if (seen >= rank) return middleOf(entries[i]!);
     }
     return Number.NaN;
   }
 
   /** Bucket, count, bucket, count, ...: ascending buckets. */
   entries(): number[] {
-    const entries: number[] = [];
-    for (let i = 0; i < this.#buckets.length; i++) entries.push(this.#buckets[i]!, this.#counts[i]!);
-    return entries;
+    return [...this.#entries];
   }
 
   /** The inverse of `entries`; the caller has checked that buckets ascend and counts are positive integers. */
   static of(entries: readonly number[]): Histogram {
     const histogram = new Histogram();
-    for (let i = 0; i < entries.length; i += 2) {
-      histogram.#buckets.push(entries[i]!);
-      histogram.#counts.push(entries[i + 1]!);
-    }
+    histogram.#entries = [...entries];
     return histogram;
   }
 
   #count(bucket: number, by: number): void {
-    const buckets = this.#buckets;
+    const entries = this.#entries;
     let low = 0;
-    let high = buckets.length;
+    let high = entries.length >>> 1;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if (buckets[middle]! < bucket) low = middle + 1;
+      if (entries[2 * middle]! < bucket) low = middle + 1;
       else high = middle;
     }
-    if (buckets[low] === bucket) {
-      this.#counts[low]! += by;
-    } else if (low === buckets.length) {
-      buckets.push(bucket);
-      this.#counts.push(by);
-    } else {
-      buckets.splice(low, 0, bucket);
-      this.#counts.splice(low, 0, by);
-    }
+    const at = 2 * low;
+    if (entries[at] === bucket) entries[at + 1]! += by;
+    else if (at === entries.length) entries.push(bucket, by);
+    else entries.splice(at, 0, bucket, by);
   }
 }

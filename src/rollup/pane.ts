@@ -12,6 +12,7 @@ import { lowerBound } from '../search.ts';
 import { distinctMetric } from '../stream.ts';
 import { Aggregate } from './aggregate.ts';
 import { Distinct } from './distinct.ts';
+import { FINGERPRINTS } from './record.ts';
 import type { Level } from './window.ts';
 
 /** One set of tags of one stream, as long as any open window has a cell for it. */
@@ -43,14 +44,18 @@ export class Cell {
   maxSequence = Number.NEGATIVE_INFINITY;
   /** By field; null = none yet. */
   #distinct: Map<string, Distinct> | null = null;
-  /** Base pane only: the event times so far, ascending, as distances from the pane's start; and what came with each. */
-  #times: number[] = [];
-  #fingerprints: number[] = [];
   /**
-   * Base pane only: readings that are not in the aggregates yet, time and values of each in a row. With many series every
-   * reading finds the aggregates of its own out of the processor's cache; adding a few at once pays for that only once.
+   * Base pane only: the event times so far, ascending, as distances from the pane's start, each with the fingerprint that
+   * came with it first: distance * FINGERPRINTS + fingerprint.
+   */
+  #known: number[] = [];
+  /**
+   * Base pane only: readings that are not in the aggregates yet, time and values of each in a row, up to #heldEnd. With many
+   * series every reading finds the aggregates of its own out of the processor's cache; adding a few at once pays for that
+   * only once.
    */
   #held: number[] = [];
+  #heldEnd = 0;
 
   constructor(series: Series, metrics: number) {
     this.series = series;
@@ -59,25 +64,24 @@ export class Cell {
 
   /** Remembers an event time. Answers null when it is new, else the fingerprint that came with it first. */
   remember(distanceMs: number, fingerprint: number): number | null {
-    const times = this.#times;
-    let at = times.length;
-    if (at > 0 && times[at - 1]! >= distanceMs) {
-      at = lowerBound(times, distanceMs);
-      if (times[at] === distanceMs) return this.#fingerprints[at]!;
-      times.splice(at, 0, distanceMs);
-      this.#fingerprints.splice(at, 0, fingerprint);
+    const known = this.#known;
+    const lowest = distanceMs * FINGERPRINTS;
+    if (known.length === 0 || known[known.length - 1]! < lowest) {
+      known.push(lowest + fingerprint);
       return null;
     }
-    times.push(distanceMs);
-    this.#fingerprints.push(fingerprint);
+    const at = lowerBound(known, lowest);
+    const found = known[at];
+    if (found !== undefined && found < lowest + FINGERPRINTS) return found - lowest;
+    known.splice(at, 0, lowest + fingerprint);
     return null;
   }
 
   /** The window is closed: what takes readings and tells duplicates apart is not needed any more. */
   close(window: OpenWindow): void {
     this.settle();
-    this.#times = [];
-    this.#fingerprints = [];
+    this.#known = [];
+    this.#held = [];
     const { series } = this;
     if (series.lastPane !== window) return;
     series.lastPane = null;
@@ -89,24 +93,25 @@ export class Cell {
     this.count++;
     if (metrics.length === 0) return;
     const held = this.#held;
-    held.push(timeMs);
+    held[this.#heldEnd++] = timeMs;
     for (let i = 0; i < metrics.length; i++) {
       const value = values[metrics[i]!];
       // Adding zero makes -0 a zero.
-      held.push(value === undefined ? Number.NaN : (value as number) + 0);
+      held[this.#heldEnd++] = value === undefined ? Number.NaN : (value as number) + 0;
     }
-    if (held.length >= HELD_READINGS * (metrics.length + 1)) this.settle();
+    if (this.#heldEnd >= HELD_READINGS * (metrics.length + 1)) this.settle();
   }
 
   /** Brings the aggregates up to date with what was added. */
   settle(): void {
     const held = this.#held;
-    if (held.length === 0) return;
+    const end = this.#heldEnd;
+    if (end === 0) return;
     const { aggregates } = this;
     const step = aggregates.length + 1;
     for (let i = 0; i < aggregates.length; i++) {
       let aggregate = aggregates[i]!;
-      for (let at = 0; at < held.length; at += step) {
+      for (let at = 0; at < end; at += step) {
         const value = held[at + 1 + i]!;
         if (Number.isNaN(value)) continue;
         aggregate ??= new Aggregate();
@@ -114,7 +119,7 @@ export class Cell {
       }
       aggregates[i] = aggregate;
     }
-    this.#held = [];
+    this.#heldEnd = 0;
   }
 
   addSequence(sequence: number): void {

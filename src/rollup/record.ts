@@ -130,10 +130,14 @@ export function tagsOf(text: string): Record<string, string> | null {
 
 const double = new Float64Array(1);
 const words = new Int32Array(double.buffer);
+const FINGERPRINT_BITS = 18;
+
+/** So many, so that one and the distance of two times in the largest window fit into the 53 bits of an exact integer. */
+export const FINGERPRINTS = 2 ** FINGERPRINT_BITS;
 
 /**
- * An integer that is equal for equal values of these metrics; different ones have the same in one of 2,000 million cases.
- * Null when a value is none that can be added up.
+ * An integer from 0 to FINGERPRINTS that is equal for equal values of these metrics; different ones have the same in one of
+ * 260,000 cases. Null when a value is none that can be added up.
  */
 export function fingerprintOf(values: Readonly<Record<string, unknown>>, metrics: readonly string[]): number | null {
   let hash = 0;
@@ -150,5 +154,5 @@ export function fingerprintOf(values: Readonly<Record<string, unknown>>, metrics
     hash = Math.imul(Math.imul(hash ^ words[0]!, 0x9e3779b1) ^ words[1]!, 0x85ebca6b);
     hash ^= hash >>> 15;
   }
-  return hash >> 1;
+  return hash >>> (32 - FINGERPRINT_BITS);
 }
