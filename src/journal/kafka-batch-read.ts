@@ -26,7 +26,7 @@ export interface BatchOnWire extends BatchHead {
 
 export interface Piece {
   readonly records: readonly StoredRecord[];
-  /** Behind the last of them, and what was compacted away behind that. */
+  /** Where the next piece begins. */
   readonly nextOffset: number;
 }
 
@@ -93,23 +93,24 @@ function markerIn(body: Buffer): Buffer {
   return body.subarray(from.at - length, from.at);
 }
 
-/** The records from that offset on, in pieces; there may be pieces without any. */
+/**
+ * The records of [from, to), in pieces that follow on one another; there may be pieces without any. `to` is behind all that
+ * was fetched, with what is not among the batches: markers, and what was aborted.
+ */
 export async function* recordsOf(
   batches: readonly BatchOnWire[],
-  fromOffset: number,
+  { from, to }: { readonly from: number; readonly to: number },
   implied: RecordKind,
 ): AsyncGenerator<Piece> {
   const reader = new RecordReader(implied);
   for (let i = 0; i < batches.length; ) {
     const records: StoredRecord[] = [];
-    let nextOffset = fromOffset;
     while (i < batches.length && (records.length === 0 || records.length + batches[i]!.records <= PIECE_RECORDS)) {
       const batch = batches[i++]!;
       const bytes = batch.isPacked ? await unpack(batch.body, { chunkSize: chunkSize(batch.body) }) : batch.body;
-      reader.read(bytes, batch, fromOffset, records);
-      nextOffset = batch.nextOffset;
+      reader.read(bytes, batch, from, records);
     }
-    yield { records, nextOffset };
+    yield { records, nextOffset: batches[i]?.baseOffset ?? to };
   }
 }
 

@@ -213,7 +213,8 @@ export async function openSession(
     const { partition } = batch;
     const endOffset = Number(batch.highWatermark);
     const fetched = (batch.messages as unknown as FetchedBatch[]).map((message) => message.batch);
-    for await (const { records: found, nextOffset } of recordsOf(fetched, position.offset, topic.kind)) {
+    const range = { from: position.offset, to: Number(batch.lastOffset()) + 1 };
+    for await (const { records: found, nextOffset } of recordsOf(fetched, range, topic.kind)) {
       const records = topic.kind === 'reading' && found.some(isFramed) ? await insist(found, to.signal) : found;
       if (records === null) return false;
       await deliver({ partition, records, nextOffset, endOffset }, to);
