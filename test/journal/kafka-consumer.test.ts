@@ -1,5 +1,6 @@
 /** The consumer on a real Kafka, beyond what the contract of every log asks: groups of several, truncation, loss. */
 import assert from 'node:assert/strict';
+import { Kafka, logLevel } from 'kafkajs';
 import type { KafkaConfig } from '../../src/config.ts';
 import { kafkaReader } from '../../src/journal/kafka-reader.ts';
 import { type KafkaTopic, kafkaTopics } from '../../src/journal/kafka-topics.ts';
@@ -246,6 +247,28 @@ describe('consuming a real Kafka', function () {
     assert.match(String(ends[0]), /a bug/);
     await consumer.stop();
     await reader.close();
+  });
+
+  it('passes over what transactions aborted, and their markers, to the very end', async () => {
+    const kafka = new Kafka({ brokers: [...config.brokers], logLevel: logLevel.NOTHING });
+    const producer = kafka.producer({ transactionalId: config.prefix, idempotent: true, maxInFlightRequests: 1 });
+    await producer.connect();
+    for (const value of ['kept', 'aborted', 'kept', 'aborted']) {
+      const transaction = await producer.transaction();
+      await transaction.send({ topic: topic.name, messages: new Array(3).fill({ partition: 0, value }) });
+      await (value === 'kept' ? transaction.commit() : transaction.abort());
+    }
+    await producer.disconnect();
+    const reader = kafkaReader(config, topic, telemetry);
+    const found: string[] = [];
+    let next = 0;
+    for await (const batch of reader.range(0, 0, 1_000_000)) {
+      found.push(...batch.records.map(({ value }) => Buffer.from(value).toString()));
+      next = batch.nextOffset;
+    }
+    await reader.close();
+    assert.deepEqual(found, new Array(6).fill('kept'));
+    assert.equal(next, 4 * (3 + 1));
   });
 
   it('reads two ranges at once, also in turns, and leaves no group behind', async () => {
