@@ -46,6 +46,7 @@ const RUN_BY_CI = [
   'eval "$(npm run --silent stack -- env)"',
   'MILLRACE_TEST_REQUIRE=kafka,influx npm test',
   'eval "$(npm run --silent spark)"',
+  'npm run schema-suite',
 ];
 /** Benches run in the checkout itself; this one is short. */
 const RUN_IN_CHECKOUT = ['npm run bench -- anomaly'];
@@ -150,6 +151,7 @@ describe('The README', function () {
       'npm test',
       'MILLRACE_TEST_REQUIRE=kafka,influx',
       'npm run --silent spark',
+      'npm run --silent schema-suite',
     ]) {
       assert.ok(ci.includes(part), part);
     }

@@ -1,14 +1,18 @@
 /**
  * JSON Schema by ajv: 2020-12 (also where a schema names no `$schema`) and draft-07. A schema is compiled once, when it
  * is loaded; a payload is checked up to its first mistake, which becomes one sentence with field, value and what was
- * expected. A schema is one file: references may only point into it. Keywords that ajv does not know are an error
- * (`maximun` would check nothing), except annotations: those in ANNOTATIONS and any that starts with `x-`.
+ * expected. A schema is one file: references may only point into it. `format` is asserted, in 2020-12 too. Keywords that ajv
+ * does not know are an error (`maximun` would check nothing), except annotations: those in ANNOTATIONS and any that starts with
+ * `x-`; so are keywords that check nothing where they stand (ajv's strict mode) and those that it misreads (misread.ts). The
+ * official suite runs through it: test/inspect/schema-conformance.test.ts, which lists every difference.
  */
 import { createHash } from 'node:crypto';
-import { Ajv, type ErrorObject, type Options } from 'ajv';
+import { Ajv, type ErrorObject, type Options, type ValidateFunction } from 'ajv';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import addFormats from 'ajv-formats';
 import { fail, messageOf, type Outcome, succeed } from '../errors.ts';
+import { misread, schemasIn } from './misread.ts';
+import { isMultipleOf } from './multiple.ts';
 import { Problem, printable, show } from './refusal.ts';
 
 /** A schema, compiled. */
@@ -21,6 +25,8 @@ export interface SchemaCheck {
 
 const ANNOTATIONS = ['unit', 'units', 'symbol', 'displayName', 'precision', 'example', 'version', 'author'];
 
+const EXTENSION = /^x-[\w-]+$/;
+
 const VERSION_DIGITS = 12;
 
 const OPTIONS: Options = {
@@ -32,6 +38,7 @@ const OPTIONS: Options = {
   strictNumbers: true,
   strictTypes: false,
   strictTuples: false,
+  allowMatchingProperties: true,
   logger: false,
 };
 
@@ -52,13 +59,20 @@ export function compileSchema(text: string, file: string): Outcome<SchemaCheck> 
     const known = 'https://json-schema.org/draft/2020-12/schema or http://json-schema.org/draft-07/schema';
     return fail('CONFIG_INVALID', `The schema ${file} has $schema ${show(named)}; known are ${known}.`);
   }
+  const isAnnotation = (keyword: string) => ANNOTATIONS.includes(keyword) || EXTENSION.test(keyword);
+  const obstacle = misread(schema, ajv instanceof Ajv2020 ? '2020-12' : '07', isAnnotation);
+  if (obstacle !== null) return fail('CONFIG_INVALID', `The schema ${file} cannot be used: ${obstacle}.`);
   try {
     addFormats.default(ajv);
     // ajv resolves anchors, but its strict mode does not know the word.
     if (ajv instanceof Ajv2020) ajv.addVocabulary(['$anchor']);
+    ajv.removeKeyword('multipleOf').addKeyword({
+      keyword: 'multipleOf',
+      ...{ type: 'number', schemaType: 'number' },
+      compile: (divisor: number) => (value: number) => isMultipleOf(value, divisor),
+    });
     ajv.addVocabulary([...ANNOTATIONS, ...extensionKeywords(schema)]);
-    const validate = ajv.compile(schema);
-    const check = (document: unknown) => (validate(document) ? null : describe(validate.errors ?? []));
+    const check = checkBy(ajv.compile(schema));
     const version = createHash('sha256').update(text).digest('hex').slice(0, VERSION_DIGITS);
     return succeed(Object.assign(check, { version }));
   } catch (error) {
@@ -66,6 +80,18 @@ export function compileSchema(text: string, file: string): Outcome<SchemaCheck> 
       cause: error,
     });
   }
+}
+
+function checkBy(validate: ValidateFunction): (document: unknown) => Problem | null {
+  return (document) => {
+    try {
+      return validate(document) ? null : describe(validate.errors ?? []);
+    } catch (error) {
+      // The stack's end: depth is limited before, so it is the schema that goes round in a circle.
+      if (!(error instanceof RangeError)) throw error;
+      return new Problem('schema', '', 'the schema refers to itself without end for this payload');
+    }
+  };
 }
 
 function createAjv(named: unknown): Ajv | null {
@@ -77,15 +103,8 @@ function createAjv(named: unknown): Ajv | null {
 }
 
 function extensionKeywords(schema: object): string[] {
-  const found = new Set<string>();
-  const waiting: object[] = [schema];
-  for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
-    for (const [key, value] of Object.entries(next)) {
-      if (/^x-[\w-]+$/.test(key)) found.add(key);
-      if (typeof value === 'object' && value !== null) waiting.push(value);
-    }
-  }
-  return [...found];
+  const keywords = [...schemasIn(schema)].flatMap(Object.keys);
+  return [...new Set(keywords.filter((keyword) => EXTENSION.test(keyword)))];
 }
 
 /** Of several errors the last one is the outermost (`anyOf` after its branches), except for `if`, which says nothing. */
@@ -139,7 +158,7 @@ function sentence({ keyword, params, data, message, schema }: ErrorObject): stri
     case 'exclusiveMinimum':
       return `: ${show(data)} is ${COMPARED[keyword]} ${params.limit}`;
     case 'multipleOf':
-      return `: ${show(data)} is not a multiple of ${params.multipleOf}`;
+      return `: ${show(data)} is not a multiple of ${schema}`;
     case 'enum':
       return `: ${show(data)} is not one of ${printable(params.allowedValues.map(show).join(', '))}`;
     case 'const':

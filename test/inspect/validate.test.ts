@@ -10,6 +10,8 @@ const reasonFor = (schema: object, document: unknown) => {
   return `${problem.field} | ${problem.reason}`;
 };
 const property = (schema: object) => ({ properties: { a: schema } });
+const draft07 = (rest: string) =>
+  `{"$schema":"http://json-schema.org/draft-07/schema#","definitions":{"a":{"type":"number"}},${rest}}`;
 
 describe('A JSON Schema', () => {
   it('accepts what matches', () => {
@@ -88,6 +90,27 @@ describe('A JSON Schema', () => {
     ['has a pattern that is not one', '{"properties":{"a":{"pattern":"["}}}', /s\.json cannot be used/],
     ['has an unknown format', '{"properties":{"a":{"format":"phone-number"}}}', /phone-number/],
     ['refers to another file', '{"$ref":"common.json#/$defs/a"}', /common\.json/],
+    [
+      'has what draft-07 ignores',
+      draft07('"allOf":[{"$ref":"#/definitions/a","maximum":5}]'),
+      /"maximum" beside "\$ref"/,
+    ],
+    ['has $dynamicRef', '{"$dynamicAnchor":"n","items":{"$dynamicRef":"#n"}}', /"\$dynamicRef" is not supported/],
+    [
+      'has contains and unevaluatedItems',
+      '{"contains":{},"allOf":[{"unevaluatedItems":false}]}',
+      /together with "contains"/,
+    ],
+    [
+      'has items in alternatives and unevaluatedItems',
+      '{"anyOf":[{"items":{"type":"string"}},true],"unevaluatedItems":false}',
+      /together with "items" and alternatives/,
+    ],
+    [
+      'has if without then and unevaluatedProperties',
+      '{"if":{"required":["a"]},"else":{"required":["b"]},"unevaluatedProperties":false}',
+      /"if" without "then"/,
+    ],
   ];
   for (const [what, text, expected] of broken) {
     it(`that ${what} is a failure naming file and reason`, () => {
@@ -97,6 +120,19 @@ describe('A JSON Schema', () => {
 
   it('may carry annotations: unit, displayName, x-anything', () => {
     resultOf(compile(property({ unit: 'Cel', displayName: 'Temperature', 'x-owner': 'ops', examples: [1] })));
+  });
+
+  it('may have names and values that look like keywords, and annotations beside a $ref in draft-07', () => {
+    resultOf(
+      compileSchema('{"properties":{"$dynamicRef":{"const":{"$dynamicRef":"#a"}},"x-y":{"x-z":1}}}', '/etc/s.json'),
+    );
+    const beside = '"properties":{"a":{"$ref":"#/definitions/a","title":"A","unit":"Cel","x-owner":"ops"}}';
+    const check = resultOf(compileSchema(draft07(beside), '/etc/s.json'));
+    assert.match(check({ a: 'x' })!.reason, /"x" is not of type number/);
+  });
+
+  it('that refers to itself without end refuses the payload, and does not throw', () => {
+    assert.match(reasonFor({ $ref: '#' }, {}), /refers to itself without end/);
   });
 
   it('may refer to itself, to the depth of the payload', () => {

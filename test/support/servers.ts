@@ -21,6 +21,7 @@ type Need =
   | 'promtool'
   | 'python'
   | 'spark'
+  | 'schema-suite'
   | 'fish'
   | 'zsh'
   | 'script'
@@ -70,7 +71,7 @@ export const mochaHooks = {
     if (leftOut.size === 0) return;
     const parts = [...leftOut].map(([need, count]) => `${count} for want of ${need}`);
     console.log(
-      `\nLeft out: ${parts.join(', ')}. Kafka and InfluxDB come with \`npm run stack\`, PySpark with \`npm run spark\`; they print what to set. CI=true takes the time.`,
+      `\nLeft out: ${parts.join(', ')}. Kafka and InfluxDB come with \`npm run stack\`, PySpark with \`npm run spark\`; they print what to set. The suite of JSON Schema comes with \`npm run schema-suite\`. CI=true takes the time.`,
     );
   },
 };
