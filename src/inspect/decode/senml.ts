@@ -10,11 +10,14 @@
  * `name` is the base name without the separator at its end (`:`, `/`, `.`, `-` or `_`); each record's own name is a field that
  * holds its value (number, text, boolean, or data in base64). A record without a name of its own has the last part of its base
  * name as field (`urn:dev:ow:10e2:temperature` -> `temperature` of `urn:dev:ow:10e2`), one without a base name likewise the
- * last part of its own name. `units` and `sums` hold what the records say under the same names. Time is in milliseconds,
- * rounded down.
+ * last part of its own name. `units` and `sums` hold what the records say under the same names; a base value or base sum alone
+ * is a value or sum too (4.5.4). Time is in milliseconds, rounded down. A record of nothing but base fields sets them and is no
+ * measurement.
  *
- * Refused: a name twice in one reading (one of them would be lost), a version above 10, a label ending in `_` (which says
- * that it must be understood), a record with neither value nor sum, two values, or a name outside the RFC's characters.
+ * Refused: a name twice in one reading (one of them would be lost; the RFC's own example of humidity, longitude and latitude
+ * under one name, 5.1.3, is such a pack), a version above 10 or two versions in a pack (4.4), a label ending in `_` (which says
+ * that it must be understood), a record with neither value nor sum, two values (4.2), data that is not base64 of the URL-safe
+ * alphabet without padding (5), or a name outside the RFC's characters (4.5.1).
  */
 import { Problem, printable, show } from '../refusal.ts';
 import { readCbor } from './cbor.ts';
@@ -70,18 +73,25 @@ function readRecords(payload: Uint8Array, limits: DecodeLimits): Decoded | Probl
       if (Object.hasOwn(named, label)) {
         return new Problem('malformed', `/${i}/${label}`, `record ${i + 1}: the label ${label} is there twice`);
       }
-      named[label] = record[key];
+      named[label] = label === 'vd' ? urlSafe(record[key]) : record[key];
     }
     documents.push(named);
   }
   return { ...plain, documents };
 }
 
+/** Bytes, in base64 by now, as JSON has them (section 5). */
+function urlSafe(data: unknown): unknown {
+  return typeof data === 'string' ? data.replaceAll('+', '-').replaceAll('/', '_').replace(/=+$/, '') : data;
+}
+
+/** Of a pack that names none: section 4.1. */
 const VERSION = 10;
 /** Smaller times are relative to now: RFC 8428, section 4.5.3. */
 const ABSOLUTE_FROM_S = 2 ** 28;
 const NAME = /^[A-Za-z0-9][A-Za-z0-9\-:./_]*$/;
 const SEPARATOR = /[-:./_]$/;
+const DATA = /^(?:[\w-]{4})*(?:[\w-]{2,3})?$/;
 const LAST_PART = /^(.*)[:/.]([^:/.]+)$/;
 const TAKEN = ['name', 'time', 'units', 'sums'];
 const VALUES = { v: 'number', vs: 'string', vb: 'boolean', vd: 'string' } as const;
@@ -94,12 +104,15 @@ type Group = Record<string, unknown>;
 class Pack {
   readonly #receivedMs: number;
   readonly #groups = new Map<string, Group>();
-  #base: { name: string; time: number; unit: string | null; value: number; sum: number } = {
+  /** Of the first record; all have the same. */
+  #version: number | null = null;
+  /** Null: none was set. */
+  #base: { name: string; time: number; unit: string | null; value: number | null; sum: number | null } = {
     name: '',
     time: 0,
     unit: null,
-    value: 0,
-    sum: 0,
+    value: null,
+    sum: null,
   };
 
   constructor(receivedMs: number) {
@@ -113,6 +126,9 @@ class Pack {
   add(record: Document): Problem | null {
     const mistake = labelMistake(record);
     if (mistake) return mistake;
+    const { bver = this.#version ?? VERSION } = record;
+    this.#version ??= bver as number;
+    if (bver !== this.#version) return malformed(`its version is ${show(bver)} in a pack of version ${this.#version}`);
     const base = this.#base;
     base.name = (record.bn as string | undefined) ?? base.name;
     base.time = (record.bt as number | undefined) ?? base.time;
@@ -126,8 +142,10 @@ class Pack {
       const allowed = 'letters, digits, - : . / _ and begins with a letter or digit';
       return malformed(`the name ${show(full)} is not one of SenML, which has ${allowed}`);
     }
-    const value = Object.keys(VALUES).find((label) => record[label] !== undefined);
-    if (value === undefined && record.s === undefined) return malformed('it has neither a value nor a sum');
+    const label = Object.keys(VALUES).find((one) => record[one] !== undefined);
+    const value = label === undefined || label === 'v' ? added(record.v, base.value) : record[label];
+    const sum = added(record.s, base.sum);
+    if (value === undefined && sum === undefined) return malformed('it has neither a value nor a sum');
     const { device, metric } = split(base.name, own);
     if (metric === '__proto__') return forbidden(metric);
     if (TAKEN.includes(metric)) return malformed(`the name ${metric} is taken by the reading itself`);
@@ -137,18 +155,11 @@ class Pack {
     if (Object.hasOwn(group, metric) || Object.hasOwn((group.sums as object | undefined) ?? {}, metric)) {
       return malformed(`${show(full)} is there twice at one time`);
     }
-    if (value !== undefined) {
-      const plain = record[value];
-      const number = value === 'v' ? (plain as number) + base.value : plain;
-      if (typeof number === 'number' && number - number !== 0)
-        return new Problem('number-out-of-range', '/v', OVERFLOW);
-      group[metric] = number;
-    }
-    if (record.s !== undefined) {
-      const sum = (record.s as number) + base.sum;
-      if (sum - sum !== 0) return new Problem('number-out-of-range', '/s', OVERFLOW);
-      put(group, 'sums', metric, sum);
-    }
+    if (value === Number.POSITIVE_INFINITY || value === Number.NEGATIVE_INFINITY)
+      return new Problem('number-out-of-range', '/v', OVERFLOW);
+    if (value !== undefined) group[metric] = value;
+    if (sum !== undefined && !Number.isFinite(sum)) return new Problem('number-out-of-range', '/s', OVERFLOW);
+    if (sum !== undefined) put(group, 'sums', metric, sum);
     const unit = (record.u as string | undefined) ?? base.unit;
     if (unit !== null && unit !== '') put(group, 'units', metric, unit);
     return null;
@@ -170,6 +181,11 @@ class Pack {
     const absolute = seconds >= ABSOLUTE_FROM_S ? ms : this.#receivedMs + ms;
     return Number.isSafeInteger(absolute) ? absolute : null;
   }
+}
+
+/** Section 4.5.4: where only one of the two is there, the other is zero. */
+function added(own: unknown, base: number | null): number | undefined {
+  return own === undefined && base === null ? undefined : ((own as number | undefined) ?? 0) + (base ?? 0);
 }
 
 const OVERFLOW = 'with its base value it is too large for a double';
@@ -200,8 +216,18 @@ function labelMistake(record: Document): Problem | null {
   }
   const values = Object.keys(VALUES).filter((label) => record[label] !== undefined);
   if (values.length > 1) return malformed(`it has two values, ${values.join(' and ')}`);
-  if (record.bver !== undefined && (record.bver as number) > VERSION) {
-    return malformed(`its version ${show(record.bver)} is above ${VERSION}`);
+  const { bver, vd } = record;
+  if (bver !== undefined && (bver as number) > VERSION)
+    return malformed(`its version ${show(bver)} is above ${VERSION}`);
+  if (bver !== undefined && !(Number.isInteger(bver) && (bver as number) > 0)) {
+    return new Problem('malformed', '/bver', `its version is ${show(bver)}, expected a positive integer`);
+  }
+  if (vd !== undefined && !DATA.test(vd as string)) {
+    return new Problem(
+      'malformed',
+      '/vd',
+      `vd is ${show(vd)}, expected base64 of the URL-safe alphabet without padding`,
+    );
   }
   return null;
 }

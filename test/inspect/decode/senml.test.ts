@@ -1,4 +1,4 @@
-/** Packs of RFC 8428, sections 5 and 6, and what the RFC's rules say of others. */
+/** The example packs of RFC 8428, sections 5.1 and 6, and what its rules say of others, each with its section. */
 import assert from 'node:assert/strict';
 import { encode } from 'cborg';
 import { decodeSenml } from '../../../src/inspect/decode/senml.ts';
@@ -7,7 +7,7 @@ import { documentsOf, hex, NOW, problemOf } from './sample.ts';
 const read = (pack: unknown) => documentsOf(decodeSenml, JSON.stringify(pack));
 const refused = (pack: unknown) => problemOf(decodeSenml, JSON.stringify(pack));
 
-/** Section 6: the pack of section 5.1.3 in CBOR. */
+/** Section 6: the second pack of section 5.1.2 in CBOR. */
 const CBOR_PACK = hex(`
   87 a7 21 78 1b 75726e3a6465763a6f773a3130653230373361303130383030363a
   22 fb 41d303a15b001062 23 61 41 20 05 00 67 766f6c74616765 01 61 56 02 fb 405e066666666666
@@ -51,7 +51,7 @@ describe('Decoding SenML', () => {
   // the last current has the time of the voltage
   Object.assign(expected[0]!, { current: 1.7, units: { voltage: 'V', current: 'A' } });
 
-  it('adds base values and makes one reading of each time (5.1.3)', () => {
+  it('adds base values and makes one reading of each time (5.1.2, its second example)', () => {
     const pack = [
       { bn: `${DEVICE}:`, bt: 1.276020076001e9, bu: 'A', bver: 5, n: 'voltage', u: 'V', v: 120.1 },
       ...[-5, -4, -3, -2, -1].map((t, i) => ({ n: 'current', t, v: [1.2, 1.3, 1.4, 1.5, 1.6][i] })),
@@ -64,7 +64,7 @@ describe('Decoding SenML', () => {
     assert.deepEqual(documentsOf(decodeSenml, CBOR_PACK), expected);
   });
 
-  it('reads resolved records, which say everything themselves (5.1.4)', () => {
+  it('reads resolved records, which say everything themselves (4.6)', () => {
     const record = (n: string, t: number, v: number, u: string) => ({ n: `${DEVICE}:${n}`, u, t, v });
     const pack = [
       record('voltage', 1.276020076e9, 120.1, 'V'),
@@ -86,22 +86,22 @@ describe('Decoding SenML', () => {
       { bn: `${DEVICE}:`, n: 'temp', u: 'Cel', v: 23.1 },
       { n: 'label', vs: 'Machine Room' },
       { n: 'open', vb: false },
-      { n: 'nfv', vd: 'aGkgCg' },
+      { n: 'nfv-reader', vd: 'aGkgCg' },
     ];
     const [only, ...more] = read(pack) as Record<string, unknown>[];
     assert.equal(more.length, 0);
-    const { temp, label, open, nfv, units } = only!;
+    const { temp, label, open, 'nfv-reader': data, units } = only!;
     assert.deepEqual(
       { temp, label, open, units },
       { temp: 23.1, label: 'Machine Room', open: false, units: { temp: 'Cel' } },
     );
-    assert.equal(Buffer.from(nfv as string, 'base64').toString(), 'hi \n');
+    assert.equal(Buffer.from(data as string, 'base64url').toString(), 'hi \n');
   });
 
   it('keeps the devices of a collection apart, whose names end in a slash (5.1.6)', () => {
     const pack = [
-      { bn: '2001:db8::2/', bt: 1.320078429e9, n: 'temperature', u: 'Cel', v: 27.2 },
-      { n: 'humidity', u: '%RH', v: 80 },
+      { bn: '2001:db8::2/', bt: 1.320078429e9, n: 'temperature', u: 'Cel', v: 25.2 },
+      { n: 'humidity', u: '%RH', v: 30 },
       { bn: '2001:db8::1/', n: 'temperature', u: 'Cel', v: 12.3 },
       { n: 'humidity', u: '%RH', v: 67 },
     ];
@@ -109,12 +109,12 @@ describe('Decoding SenML', () => {
       ({ name, time, temperature, humidity }) => [name, time, temperature, humidity],
     );
     assert.deepEqual(found, [
-      ['2001:db8::2', 1_320_078_429_000, 27.2, 80],
+      ['2001:db8::2', 1_320_078_429_000, 25.2, 30],
       ['2001:db8::1', 1_320_078_429_000, 12.3, 67],
     ]);
   });
 
-  it('counts times below 2^28 from now', () => {
+  it('counts times below 2^28 from now (4.5.3)', () => {
     assert.deepEqual(
       (read([{ n: 'a', t: -10.0015, v: 1 }]) as { time: number }[]).map(({ time }) => time),
       [NOW - 10_002],
@@ -123,15 +123,57 @@ describe('Decoding SenML', () => {
     assert.deepEqual(read([{ n: 'a', t: 2 ** 28, v: 1 }]), [{ name: '', time: 2 ** 28 * 1_000, a: 1 }]);
   });
 
-  it('keeps text, booleans, data and sums, and adds their base values', () => {
+  it('refuses the pack of one name for humidity, longitude and latitude at one time (5.1.3)', () => {
     const pack = [
-      { bn: 'dev/', bv: 20, bs: 100, n: 'a', v: 1 },
-      { n: 'b', vs: 'open' },
-      { n: 'c', vb: false },
-      { n: 'd', vd: 'aGk' },
-      { n: 'e', s: 5 },
+      { bn: 'urn:dev:ow:10e2073a01080063', bt: 1.320067464e9, bu: '%RH', v: 20 },
+      { u: 'lon', v: 24.30621 },
+      { u: 'lat', v: 60.07965 },
     ];
-    assert.deepEqual(read(pack), [{ name: 'dev', time: NOW, a: 21, b: 'open', c: false, d: 'aGk', sums: { e: 105 } }]);
+    const { code, field, reason } = refused(pack);
+    assert.deepEqual([code, field], ['malformed', '/1']);
+    assert.match(reason, /10e2073a01080063" is there twice at one time/);
+  });
+
+  it('takes a record of base fields alone for no measurement (5.1.7)', () => {
+    const pack = [{ bn: 'urn:dev:ow:10e2073a01080063:' }, { n: 'heat', u: '/', v: 1 }, { n: 'fan', u: '/', v: 0 }];
+    assert.deepEqual(read(pack), [
+      { name: 'urn:dev:ow:10e2073a01080063', time: NOW, heat: 1, fan: 0, units: { heat: '/', fan: '/' } },
+    ]);
+  });
+
+  it('adds base value and value, base sum and sum, and takes a missing one for zero (4.5.4)', () => {
+    const pack = [
+      { bn: 'dev/', n: 'a', v: 1, s: 2 },
+      { bv: 20, n: 'b', v: 1 },
+      { n: 'c' },
+      { n: 'd', vs: 'open' },
+      { bs: 100, n: 'e', s: 5 },
+      { n: 'f', vb: false },
+    ];
+    const values = { a: 1, b: 21, c: 20, d: 'open', e: 20, f: false };
+    assert.deepEqual(read(pack), [{ name: 'dev', time: NOW, ...values, sums: { a: 2, e: 105, f: 100 } }]);
+  });
+
+  it('takes the unit of a record before the base unit (4.5.2), and a base field until the next of its kind (4)', () => {
+    const pack = [
+      { bn: 'dev/', bu: 'V', n: 'a', v: 1 },
+      { n: 'b', u: 'A', v: 2 },
+      { bu: 'W', n: 'c', v: 3 },
+    ];
+    assert.deepEqual(read(pack), [{ name: 'dev', time: NOW, a: 1, b: 2, c: 3, units: { a: 'V', b: 'A', c: 'W' } }]);
+  });
+
+  it('has the same data in JSON and in CBOR, where it is bytes (5, 6)', () => {
+    const bytes = Buffer.from('fbefff00', 'hex');
+    const records = [
+      new Map<unknown, unknown>([
+        [0, 'a'],
+        [8, bytes],
+      ]),
+    ];
+    const expected = [{ name: '', time: NOW, a: '--__AA' }];
+    assert.deepEqual(documentsOf(decodeSenml, encode(records)), expected);
+    assert.deepEqual(read([{ n: 'a', vd: '--__AA' }]), expected);
   });
 
   it('keeps the devices of one pack apart, in their order, also after a record that only sets the base', () => {
@@ -141,7 +183,7 @@ describe('Decoding SenML', () => {
     ]);
   });
 
-  it('passes over labels it does not know', () => {
+  it('passes over labels it does not know (4.4)', () => {
     assert.deepEqual(read([{ n: 'a', v: 1, foo: 7 }]), [{ name: '', time: NOW, a: 1 }]);
   });
 
@@ -149,13 +191,34 @@ describe('Decoding SenML', () => {
     ['an object', { n: 'a', v: 1 }, 'malformed', ''],
     ['an empty pack', [], 'empty', ''],
     ['a pack of base values alone', [{ bn: 'a' }], 'empty', ''],
-    ['a label that must be understood', [{ n: 'a', v: 1, foo_: 7 }], 'malformed', '/0'],
-    ['a version from the future', [{ bver: 11, n: 'a', v: 1 }], 'malformed', '/0'],
-    ['a record without a value', [{ n: 'a', v: 1 }, { n: 'b' }], 'malformed', '/1'],
-    ['a record with two values', [{ n: 'a', v: 1, vs: 'x' }], 'malformed', '/0'],
+    ['a label that must be understood (4.4)', [{ n: 'a', v: 1, foo_: 7 }], 'malformed', '/0'],
+    ['a version from the future (4.4)', [{ bver: 11, n: 'a', v: 1 }], 'malformed', '/0'],
+    ['a version that is no positive integer (4.1)', [{ bver: 0.5, n: 'a', v: 1 }], 'malformed', '/0/bver'],
+    [
+      'two versions in one pack (4.4)',
+      [
+        { bver: 5, n: 'a', v: 1 },
+        { bver: 10, n: 'b', v: 1 },
+      ],
+      'malformed',
+      '/1',
+    ],
+    [
+      'a version that follows a record of the default one (4.4)',
+      [
+        { n: 'a', v: 1 },
+        { bver: 5, n: 'b', v: 1 },
+      ],
+      'malformed',
+      '/1',
+    ],
+    ['data with padding (5)', [{ n: 'a', vd: 'aGkgCg==' }], 'malformed', '/0/vd'],
+    ['data of the other alphabet (5)', [{ n: 'a', vd: '++//' }], 'malformed', '/0/vd'],
+    ['a record without a value (4.2)', [{ n: 'a', v: 1 }, { n: 'b' }], 'malformed', '/1'],
+    ['a record with two values (4.2)', [{ n: 'a', v: 1, vs: 'x' }], 'malformed', '/0'],
     ['a record without a name', [{ v: 1 }], 'malformed', '/0'],
-    ['a name the RFC does not have', [{ n: 'a b', v: 1 }], 'malformed', '/0'],
-    ['a name that begins with a dash', [{ n: '-a', v: 1 }], 'malformed', '/0'],
+    ['a name the RFC does not have (4.5.1)', [{ n: 'a b', v: 1 }], 'malformed', '/0'],
+    ['a name that begins with a dash (4.5.1)', [{ n: '-a', v: 1 }], 'malformed', '/0'],
     [
       'a name twice at one time',
       [
@@ -175,8 +238,8 @@ describe('Decoding SenML', () => {
       '/1',
     ],
     ['a name that the reading has itself', [{ n: 'time', v: 1 }], 'malformed', '/0'],
-    ['a value that is text', [{ n: 'a', v: '1' }], 'malformed', '/0/v'],
-    ['a time that is text', [{ n: 'a', v: 1, t: '2' }], 'malformed', '/0/t'],
+    ['a value that is text (4.3)', [{ n: 'a', v: '1' }], 'malformed', '/0/v'],
+    ['a time that is text (4.3)', [{ n: 'a', v: 1, t: '2' }], 'malformed', '/0/t'],
     ['a time beyond all time', [{ n: 'a', v: 1, t: 1e300 }], 'malformed', '/0'],
     ['a sum of base and value that overflows', [{ bv: 1.7e308, n: 'a', v: 1.7e308 }], 'number-out-of-range', '/0/v'],
   ];
