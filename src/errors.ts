@@ -46,6 +46,8 @@ export type Code =
   // a command that asks the running gateway to do something
   | 'GATEWAY_UNREACHABLE'
   | 'GATEWAY_REFUSED'
+  // an audit over HTTP took too long, or its thread ended
+  | 'AUDIT_ENDED'
   // who is to be told of alerts does not take one
   | 'WEBHOOK'
   // the user's ONNX model does not answer as it should

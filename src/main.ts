@@ -130,11 +130,13 @@ example(
     .option('--to <time>', 'default: now')
     .option('--device <name>', 'only this device: what its readings are keyed by')
     .option('--reading <time>', 'the event time of a reading of the device: draw its way')
+    .option('--url <address>', 'ask the gateway that runs there; default of --from is then an hour ago')
     .option('--data <folder>', 'data folder, instead of the one in the configuration')
     .addOption(json())
     .action(async (options) => finish((await import('./cli/audit.ts')).audit(options, terminal))),
   'millrace audit --from 2026-01-01T00:00:00Z --to 2026-01-02T00:00:00Z',
   'millrace audit --device d1 --reading 2026-01-01T12:00:00.250Z',
+  'millrace audit --url http://plant-7:8080',
 );
 
 example(

@@ -23,6 +23,7 @@ import { startTelemetry } from './logger.ts';
 import { readingRecord } from './parts/accept.ts';
 import { ACCOUNTS_GROUP, openAccounts } from './parts/accounts.ts';
 import { startDelivery } from './parts/alert-delivery.ts';
+import { auditRequests } from './parts/audit-request.ts';
 import { openDeadLetters } from './parts/dead-letter-log.ts';
 import { createFeed } from './parts/feed.ts';
 import { spoolFolder } from './parts/folders.ts';
@@ -140,6 +141,8 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
   const delivery = config.alerts && (await startDelivery({ config, webhook: rollup !== null, publish, telemetry }));
   if (delivery) undo.push(() => delivery.stop());
   telemetry.beforeSnapshot(() => exportNumbers(telemetry, ledger, board, clock.nowMs()));
+  const audits = auditRequests();
+  undo.push(() => audits.stop());
   const feed = createFeed({
     streams,
     board,
@@ -152,6 +155,7 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
     forecasts: async (query) => rollup?.forecasts(query) ?? [],
     alerts: () => delivery?.shown() ?? null,
     commands: gateway?.value.commands ?? null,
+    audit: (query) => audits.ask({ ...config, streams }, query),
     deadLetters,
     requeue: gateway
       ? createRequeue({

@@ -6,15 +6,12 @@
  */
 import { systemClock } from '../clock.ts';
 import type { Config } from '../config.ts';
-import { messageOf } from '../errors.ts';
-import { readSpoolId } from '../journal/spool-id.ts';
-import { MINUTE_MS, OTHERS } from '../parts/account.ts';
-import { type AuditReport, audit as auditLog, type Found } from '../parts/audit.ts';
+import type { Found } from '../parts/audit.ts';
 import type { Imbalance, Totals } from '../parts/audit-books.ts';
-import { spoolFolder } from '../parts/folders.ts';
-import { openStore, rollupGroup } from '../parts/rollup.ts';
+import { type AuditAnswer, auditAnswer, runAudit } from '../parts/audit-run.ts';
 import { formatDuration } from '../units.ts';
-import { type OpenedLog, openForReading } from './open.ts';
+import { auditOf } from './gateway-api.ts';
+import { readConfig } from './open.ts';
 import { EXIT, parseRange, parseTimeMs, progress, report, type Terminal } from './terminal.ts';
 import { describeDifference } from './verify.ts';
 
@@ -25,6 +22,8 @@ export interface AuditCommand {
   readonly to?: string;
   readonly device?: string;
   readonly reading?: string;
+  /** Of a running gateway, which is asked instead. */
+  readonly url?: string;
   readonly json?: boolean;
 }
 
@@ -37,13 +36,9 @@ export async function audit(options: AuditCommand, terminal: Terminal): Promise<
     terminal.err(`millrace: ${asked}`);
     return EXIT.usage;
   }
-  const opened = await openForReading(options, terminal);
-  if (typeof opened === 'number') return opened;
-  try {
-    return await run(options, asked, opened, terminal);
-  } finally {
-    await opened.close();
-  }
+  if (options.url !== undefined) return askGateway(options.url, options, terminal);
+  const config = await readConfig(options, terminal);
+  return typeof config === 'number' ? config : run(options, asked, config, terminal);
 }
 
 interface Wish {
@@ -54,67 +49,67 @@ interface Wish {
 
 /** A sentence that says what is wrong with the command line otherwise. */
 function wish(options: AuditCommand): Wish | string {
-  const { device, reading } = options;
+  const { device, reading, url } = options;
+  if (url !== undefined && reading !== undefined) return '--reading needs the log itself: leave out --url';
   if (reading !== undefined && device === undefined) return '--reading needs --device: whose reading is it?';
   const readingMs = reading === undefined ? undefined : parseTimeMs(reading);
   if (readingMs === null)
     return `--reading ${reading} is not a time such as 2026-01-31T12:00:00Z or milliseconds since 1970`;
   const range = parseRange(options, systemClock.nowMs());
   if (typeof range === 'string') return range;
-  // Whole minutes: an account knows no smaller ones.
-  const fromMs = Math.floor(range.fromMs / MINUTE_MS) * MINUTE_MS;
-  return { fromMs, toMs: Math.ceil(range.toMs / MINUTE_MS) * MINUTE_MS, readingMs };
+  return { ...range, readingMs };
 }
 
-async function run(options: AuditCommand, asked: Wish, opened: OpenedLog, terminal: Terminal): Promise<number> {
-  const { config, log, late, panes, deadLetters, accounts } = opened;
+/** The same from a gateway elsewhere, whose log cannot be read from here; without --from, of its last hour. */
+async function askGateway(url: string, options: AuditCommand, terminal: Terminal): Promise<number> {
+  const { from, to, device } = options;
+  const parameters = new URLSearchParams();
+  for (const [name, value] of Object.entries({ from, to, device }))
+    if (value !== undefined) parameters.set(name, value);
+  const outcome = await auditOf(url, parameters);
+  if (!outcome.ok) return report(outcome.failure, terminal);
+  if (options.json) terminal.out(JSON.stringify(outcome.value));
+  else for (const line of describeReport(outcome.value, device)) terminal.out(line);
+  return codeOf(outcome.value);
+}
+
+async function run(options: AuditCommand, asked: Wish, config: Config, terminal: Terminal): Promise<number> {
   const { readingMs, toMs } = asked;
-  let spoolId: string | null = null;
-  try {
-    spoolId = config.kafka ? null : await readSpoolId(spoolFolder(config));
-  } catch (error) {
-    terminal.err(`millrace: the spool in ${spoolFolder(config)} cannot be read: ${messageOf(error)}`);
-    return EXIT.no;
-  }
-  const store = await openStore(config, opened.telemetry, true);
-  if (!store.ok) return report(store.failure, terminal);
   const draw = progress(terminal, () => systemClock.monotonicMs());
   // Nothing is accepted that is further ahead of its receipt than the skew.
   const earliestMs = readingMs === undefined || options.from !== undefined ? 0 : readingMs - config.rollup.skewMs;
-  const fromMs = Math.max(asked.fromMs, Math.floor(earliestMs / MINUTE_MS) * MINUTE_MS);
-  const outcome = await auditLog({
-    verify: {
-      reader: log,
-      lateReader: late,
-      panes,
-      group: rollupGroup(config),
-      readRows: (query) => store.value.read(query),
-      onProgress: ({ recordsRead, recordsInAll }) => draw(recordsRead, recordsInAll, 'records'),
-    },
-    config: config.rollup,
-    streams: config.streams,
-    beside: accounts === null ? null : { deadLetters, accounts },
-    spoolId,
-    range: { fromMs, toMs, ...(options.device === undefined ? undefined : { device: options.device }) },
+  const wish = {
+    ...{ fromMs: Math.max(asked.fromMs, earliestMs), toMs },
+    ...(options.device === undefined ? undefined : { device: options.device }),
     ...(readingMs === undefined ? undefined : { readingMs }),
-  });
-  await store.value.close();
+  };
+  const outcome = await runAudit(config, wish, (read, inAll) => draw(read, inAll, 'records'));
   if (!outcome.ok) return report(outcome.failure, terminal);
-  const result = outcome.value;
-  if (options.json) terminal.out(JSON.stringify(forPrograms(result, fromMs, toMs)));
-  else if (result.found !== null) for (const line of describeWay(result.found, options, config)) terminal.out(line);
-  else for (const line of describeReport(result, fromMs, toMs, options.device)) terminal.out(line);
-  return (result.found === null ? result.balanced : result.found.length > 0) ? EXIT.ok : EXIT.no;
+  const answer = auditAnswer(outcome.value);
+  if (options.json) terminal.out(JSON.stringify(answer));
+  else if (answer.found !== null) for (const line of describeWay(answer.found, options, config)) terminal.out(line);
+  else for (const line of describeReport(answer, options.device)) terminal.out(line);
+  return codeOf(answer);
 }
 
-function forPrograms(result: AuditReport, fromMs: number, toMs: number): object {
-  const devices = [...result.devices].map(([device, totals]) => [nameOf(device), totals] as const);
-  const imbalances = result.imbalances.map((each) => ({ ...each, device: nameOf(each.device) }));
-  return { fromMs, toMs, ...result, imbalances, devices: Object.fromEntries(devices) };
+function codeOf({ found, balanced }: AuditAnswer): number {
+  return (found === null ? balanced : found.length > 0) ? EXIT.ok : EXIT.no;
 }
 
-function describeReport(result: AuditReport, fromMs: number, toMs: number, device: string | undefined): string[] {
-  const { totals, verified, imbalances, moreImbalances, rows, gaps, notAccountedYet, withoutBooks, accounts } = result;
+function describeReport(result: AuditAnswer, device: string | undefined): string[] {
+  const {
+    fromMs,
+    toMs,
+    totals,
+    verified,
+    imbalances,
+    moreImbalances,
+    rows,
+    gaps,
+    notAccountedYet,
+    withoutBooks,
+    accounts,
+  } = result;
   const from = fromMs === 0 ? 'The beginning of the log' : iso(fromMs);
   const lines = [
     `${from} to ${iso(toMs)}${device === undefined ? '' : `, device ${device}`}`,
@@ -156,7 +151,7 @@ function equation(totals: Readonly<Totals>, left: keyof Totals, right: readonly 
 }
 
 function describeImbalance({ device, minuteMs, kind, readings }: Imbalance): string {
-  const place = `${nameOf(device)}  ${iso(minuteMs).slice(0, 16)}`;
+  const place = `${device}  ${iso(minuteMs).slice(0, 16)}`;
   const what = readings === 1 ? '1 reading was' : `${number(readings)} readings were`;
   if (kind === 'missing')
     return `${place}  ${what} taken in by a gateway and ${readings === 1 ? 'is' : 'are'} not in the log`;
@@ -210,10 +205,6 @@ const FATES: Readonly<Record<Found['fate'], string>> = {
 
 function span(ms: number): string {
   return ms < 1_000 ? `${ms} ms` : ms < 60_000 ? `${(ms / 1_000).toFixed(3)} s` : formatDuration(ms);
-}
-
-function nameOf(device: string): string {
-  return device === OTHERS ? '(others)' : device;
 }
 
 function iso(ms: number): string {

@@ -1,11 +1,14 @@
-/** The HTTP API of the gateway that runs on a configuration, as a command on the same machine asks it. */
+/** The HTTP API of a gateway, as commands ask it: of the one that runs on a configuration on this machine, or of one by its address. */
 import type { HttpConfig } from '../config.ts';
 import { done, fail, messageOf, type Outcome, succeed } from '../errors.ts';
+import type { AuditAnswer } from '../parts/audit-run.ts';
 import type { RequeueWish } from '../view/feed.ts';
 
 const ASK_MS = 10_000;
 /** The gateway may have to look through a long log first. */
 const REQUEUE_MS = 10 * 60_000;
+/** Longer than the gateway allows an audit to take. */
+const AUDIT_MS = 150_000;
 
 /** What became of one dead letter. */
 export interface Result {
@@ -91,6 +94,21 @@ export async function findGateway({ host, port, token }: HttpConfig): Promise<Ou
       }
     },
   });
+}
+
+/** `url`: `http://plant-7:8080`. */
+export async function auditOf(url: string, parameters: URLSearchParams): Promise<Outcome<AuditAnswer>> {
+  if (!URL.canParse(url)) return fail('USAGE', `--url ${url} is not an address such as http://plant-7:8080`);
+  const place = new URL(`/api/v1/audit?${parameters}`, url);
+  try {
+    const answer = await fetch(place, { signal: AbortSignal.timeout(AUDIT_MS) });
+    const body = (await answer.json()) as AuditAnswer & { error?: { message: string } };
+    if (answer.ok) return succeed(body);
+    const code = answer.status === 400 ? 'USAGE' : 'GATEWAY_REFUSED';
+    return fail(code, `the gateway at ${url} refuses: ${body.error?.message ?? answer.status}`);
+  } catch (thrown) {
+    return fail('GATEWAY_UNREACHABLE', `no gateway answers at ${url}: ${messageOf(thrown)}`);
+  }
 }
 
 /** An address to listen on as one to connect to. */

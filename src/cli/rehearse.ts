@@ -5,10 +5,10 @@
 import { resolve } from 'node:path';
 import type { Config } from '../config.ts';
 import { OTHERS } from '../parts/account.ts';
+import { openLogs } from '../parts/open-logs.ts';
 import { type DeviceForecast, type Rehearsal, rehearse as rehearseAll } from '../parts/rehearsal.ts';
 import type { Stream } from '../stream.ts';
 import { parseDurationMs } from '../units.ts';
-import { openLogs } from './open.ts';
 import { EXIT, type Progress } from './terminal.ts';
 
 export interface RehearseOptions {

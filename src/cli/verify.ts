@@ -8,13 +8,14 @@
 import { systemClock } from '../clock.ts';
 import type { Config } from '../config.ts';
 import { messageOf } from '../errors.ts';
+import { openLogs } from '../parts/open-logs.ts';
 import { openStore, rollupGroup } from '../parts/rollup.ts';
 import { seriesName } from '../reading.ts';
 import { type Difference, type VerifyOptions, type VerifyReport, verify as verifyRows } from '../rollup/verify.ts';
 import type { Row, RowQuery } from '../row.ts';
 import { silentTelemetry } from '../telemetry.ts';
 import { AgainstMistake, type AgainstRows, parseTolerances, readAgainst } from './against.ts';
-import { type OpenedLog, openForReading, openLogs } from './open.ts';
+import { type OpenedLog, openForReading } from './open.ts';
 import { EXIT, parseRange, progress, report, type Terminal } from './terminal.ts';
 
 export interface VerifyCommand {

@@ -1,13 +1,13 @@
 /** What the view sees of the running parts: the implementation of `view/feed.ts` on the pipeline's own objects. */
 import { AggregatorRegistry, type Registry } from 'prom-client';
-import { fail } from '../errors.ts';
+import { fail, type Outcome } from '../errors.ts';
 import type { LogReader } from '../log.ts';
 import type { Row, RowQuery, RunningQuery } from '../row.ts';
 import type { Forecast, ForecastQuery, Score } from '../scored.ts';
 import type { Stream } from '../stream.ts';
 import type { Telemetry } from '../telemetry.ts';
 import type { Board } from '../view/board.ts';
-import type { AlertsShown, Feed, MetricSample, PipelineStatus } from '../view/feed.ts';
+import type { AlertsShown, AuditQuery, Feed, MetricSample, PipelineStatus } from '../view/feed.ts';
 import { showCommand } from './command-book.ts';
 import type { Commands } from './commands.ts';
 import { deadLetterAt } from './dead-letters.ts';
@@ -28,6 +28,7 @@ export interface FeedNeeds {
   scores(query: RowQuery): AsyncIterable<Score>;
   forecasts(query: ForecastQuery): Promise<readonly Forecast[]>;
   alerts(): AlertsShown | null;
+  audit(query: AuditQuery): Promise<Outcome<object>>;
   readonly deadLetters: LogReader;
   /** Null where this process has no gateway. */
   readonly requeue: Requeue | null;
@@ -58,6 +59,7 @@ export function createFeed(needs: FeedNeeds): Feed {
     scores: needs.scores,
     forecasts: needs.forecasts,
     alerts: needs.alerts,
+    audit: needs.audit,
     deadLetter: (id) => deadLetterAt(needs.deadLetters, id),
     requeue: async (wishes) =>
       needs.requeue

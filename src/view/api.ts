@@ -1,6 +1,6 @@
 /**
  * The routes under `/api/v1`. All read, except requeue and commands. A bad parameter is a 400 that names the field, its value and what is
- * expected; a store or a log that cannot answer is a 503; each of the two costly answers has a limit (429, 503).
+ * expected; a store or a log that cannot answer is a 503; each of the costly answers has a limit (429, 503).
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { type Failure, messageOf } from '../errors.ts';
@@ -21,6 +21,9 @@ const MAX_RUNNING_ROWS = 10_000;
 const MAX_COMMANDS = 1_000;
 const MAX_DEAD_LETTERS = 500;
 const MAX_TOP = 1_000;
+/** Of receipt, in one audit; at once there is one. */
+const MAX_AUDIT_RANGE_MS = 24 * 3_600_000;
+const DEFAULT_AUDIT_RANGE_MS = 3_600_000;
 /** In one call; the body has a limit too. */
 const MAX_REQUEUED = 250;
 /** Of a payload in a list; one by its id comes whole. */
@@ -35,6 +38,7 @@ export interface ApiParts {
 
 export function addApi(app: FastifyInstance, { feed, observer, hub, token }: ApiParts): void {
   let rowStreams = 0;
+  let auditing = false;
 
   app.get('/api/v1/status', async (request) => {
     const reader = new ParameterReader(request.query);
@@ -164,6 +168,26 @@ export function addApi(app: FastifyInstance, { feed, observer, hub, token }: Api
     });
     const lines = rows.slice(0, limit).map((row) => `${encodeRow(row)}\n`);
     return reply.type('application/x-ndjson').send(lines.join(''));
+  });
+
+  app.get('/api/v1/audit', async (request, reply) => {
+    const reader = new ParameterReader(request.query);
+    const toMs = reader.time('to', observer.nowMs());
+    const fromMs = reader.time('from', toMs - DEFAULT_AUDIT_RANGE_MS);
+    const device = reader.text('device');
+    if (fromMs > toMs || toMs - fromMs > MAX_AUDIT_RANGE_MS) {
+      reader.refuse('from', String(fromMs), 'a time not after to, and at most 24 hours before it');
+    }
+    check(reader.bad());
+    if (auditing) {
+      reply.header('retry-after', '10');
+      throw new Refused(429, 'BUSY', 'An audit is under way already; ask again when it has ended.');
+    }
+    auditing = true;
+    const audited = await feed.audit({ fromMs, toMs, ...optional({ device }) }).finally(() => {
+      auditing = false;
+    });
+    return unwrap(audited);
   });
 
   app.get('/api/v1/alerts', async (request) => {

@@ -128,6 +128,13 @@ export interface CommandShown {
   readonly response: string | null;
 }
 
+export interface AuditQuery {
+  /** Of receipt. */
+  readonly fromMs: number;
+  readonly toMs: number;
+  readonly device?: string;
+}
+
 export interface AlertsShown {
   /** Raised and not cleared, oldest first. */
   readonly active: readonly Alert[];
@@ -161,6 +168,8 @@ export interface Feed {
   alerts(): AlertsShown | null;
   /** Newest first, as far back as the gateway remembers; null where there are none. */
   commands(): readonly CommandShown[] | null;
+  /** Whether all that was received in the range is in the log and in the store, with the terms of each device: reads all of it. */
+  audit(query: AuditQuery): Promise<Outcome<object>>;
   /** A command for the log of commands, checked; it is durable when this answers with its id. */
   command(body: Record<string, unknown>): Promise<Outcome<{ readonly id: string }>>;
 }

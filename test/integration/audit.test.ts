@@ -66,6 +66,21 @@ function terms(totals: Record<string, number>, ...names: string[]): Record<strin
   return Object.fromEntries(names.map((name) => [name, totals[name]!]));
 }
 
+/** Of the first two minutes, which have their accounts: the gateway in its own thread, over HTTP, while everything runs. */
+async function auditOver(gateway: FedGateway): Promise<Audited['report']> {
+  const answer = await gateway.process.get(`/api/v1/audit?from=${START_MS}&to=${START_MS + 120_000}`);
+  assert.equal(answer.status, 200);
+  return (await answer.json()) as Audited['report'];
+}
+
+async function assertSame(overHttp: Audited['report'], file: string): Promise<void> {
+  const { report } = await audit(file, '--from', String(START_MS), '--to', String(START_MS + 120_000));
+  assert.ok(overHttp.totals.received! > 0);
+  for (const part of ['balanced', 'totals', 'devices', 'imbalances', 'rows', 'gaps'] as const) {
+    assert.deepEqual(overHttp[part], report[part], part);
+  }
+}
+
 /** Killed in the middle of a minute, of which an account tells one part and the spool the rest. */
 async function feedAndKill(feed: Feed, gateway: FedGateway, folder: string): Promise<{ endMs: number }> {
   const options = {
@@ -102,6 +117,8 @@ describe('the audit', function () {
     let file: string;
     let feed: Feed;
     let to: string;
+    let overHttp: Audited['report'];
+    let words: Awaited<ReturnType<typeof runMillrace>>;
 
     before(async () => {
       folder = mkdtempSync(join(tmpdir(), 'millrace-audit-'));
@@ -109,6 +126,17 @@ describe('the audit', function () {
       const gateway = await feed.add({ folder: join(folder, 'gateway'), yaml: yamlOf(RULES) });
       const { endMs } = await feedAndKill(feed, gateway, folder);
       await eventually('all is durable', 30_000, async () => (await durableToMs([gateway.process], 1)) >= endMs);
+      overHttp = await auditOver(gateway);
+      const url = `http://127.0.0.1:${gateway.process.httpPort}`;
+      words = await runMillrace([
+        'audit',
+        '--url',
+        url,
+        '--from',
+        String(START_MS),
+        '--to',
+        String(START_MS + 120_000),
+      ]);
       file = join(folder, 'gateway', 'all.yaml');
       to = String(feed.nowMs + 60_000);
       await feed.end();
@@ -146,6 +174,14 @@ describe('the audit', function () {
         deadLettered: MINUTES,
       });
       assert.equal(devices.c!.duplicate, MINUTES);
+    });
+
+    it('is answered by the running gateway too, over HTTP and in the words of audit --url', async () => {
+      await assertSame(overHttp, file);
+      assert.equal(words.code, 0, words.err);
+      assert.match(words.out, /^Everything balances\.$/m);
+      const gone = await runMillrace(['audit', '--url', 'http://127.0.0.1:1']);
+      assert.deepEqual([gone.code, /no gateway answers at/.test(gone.err)], [1, true], gone.err);
     });
 
     it('says the same of one device alone, in words too', async () => {
@@ -188,6 +224,7 @@ describe('the audit', function () {
     let feed: Feed;
     let influx: InfluxServer;
     let to: string;
+    let overHttp: Audited['report'];
 
     before(async function () {
       const brokers = needKafka(this);
@@ -204,6 +241,7 @@ influx: { url: "${url}", org: ${org}, token: "${token}", bucket: ${name} }`;
         60_000,
         async () => (await durableToMs([gateway.process], PARTITIONS)) >= endMs,
       );
+      overHttp = await auditOver(gateway);
       file = join(folder, 'gateway', 'all.yaml');
       to = String(feed.nowMs + 60_000);
       await feed.end();
@@ -214,6 +252,8 @@ influx: { url: "${url}", org: ${org}, token: "${token}", bucket: ${name} }`;
       if (influx) await removeBuckets(influx, name);
       if (folder) rmSync(folder, { recursive: true, force: true });
     });
+
+    it('is answered by the running gateway too, over HTTP', () => assertSame(overHttp, file));
 
     it('balances after kills', async () => {
       const { code, report, text } = await audit(file, '--to', to);

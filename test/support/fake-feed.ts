@@ -13,6 +13,7 @@ import { silentTelemetry } from '../../src/telemetry.ts';
 import { Board } from '../../src/view/board.ts';
 import type {
   AlertsShown,
+  AuditQuery,
   DeadLetter,
   DeadLetterQuery,
   Feed,
@@ -46,6 +47,9 @@ export class FakeFeed implements Feed {
   readonly parts = new Map<string, PartStatus>();
   readonly letters: DeadLetter[] = [];
   shownAlerts: AlertsShown | null = null;
+  /** What was asked for, and what is answered. */
+  readonly audits: AuditQuery[] = [];
+  auditAnswer: Outcome<object> | Promise<Outcome<object>> = succeed({ balanced: true });
   facts: Omit<PipelineStatus, 'parts'>;
   /** What `rows` throws before (0) or after that many rows; null = it works. */
   rowsFailAfter: number | null = null;
@@ -248,6 +252,11 @@ export class FakeFeed implements Feed {
 
   commands() {
     return null;
+  }
+
+  async audit(query: AuditQuery): Promise<Outcome<object>> {
+    this.audits.push(query);
+    return this.auditAnswer;
   }
 
   async command() {

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import type { InjectOptions } from 'fastify';
 import { ManualClock } from '../../src/clock.ts';
+import { fail, type Outcome, succeed } from '../../src/errors.ts';
 import type { Row } from '../../src/row.ts';
 import { silentTelemetry } from '../../src/telemetry.ts';
 import { buildView } from '../../src/view/server.ts';
 import { FakeFeed } from '../support/fake-feed.ts';
+import { until } from '../support/until.ts';
 
 function setup(
   options: { token?: string | null; devices?: number; names?: string[]; host?: string; seconds?: number } = {},
@@ -53,6 +55,32 @@ describe('the API', () => {
     feed.shownAlerts = { active: [], recent: [] };
     assert.equal((await get('/api/v1/alerts')).json().configured, true);
     assert.equal((await get('/api/v1/alerts?x=1')).statusCode, 400);
+  });
+
+  it('answers /api/v1/audit with the books of a range of at most a day, one audit at a time', async () => {
+    const { feed, get, clock } = setup();
+    assert.deepEqual((await get('/api/v1/audit')).json(), { balanced: true });
+    assert.equal((await get('/api/v1/audit?from=1000&to=60000&device=sensor-1')).statusCode, 200);
+    const toMs = clock.nowMs();
+    assert.deepEqual(feed.audits, [
+      { fromMs: toMs - 3_600_000, toMs },
+      { fromMs: 1_000, toMs: 60_000, device: 'sensor-1' },
+    ]);
+    for (const bad of ['from=0&to=86400001', 'from=2&to=1', 'from=x', 'limit=1']) {
+      assert.equal((await get(`/api/v1/audit?${bad}`)).statusCode, 400, bad);
+    }
+    let end = (_outcome: Outcome<object>) => {};
+    feed.auditAnswer = new Promise((resolve) => {
+      end = resolve;
+    });
+    const first = get('/api/v1/audit');
+    await until(() => feed.audits.length === 3, 5_000, 'the first is under way');
+    const second = await get('/api/v1/audit');
+    assert.deepEqual([second.statusCode, second.json().error.code], [429, 'BUSY']);
+    end(fail('KAFKA_UNREACHABLE', 'Kafka does not answer'));
+    assert.equal((await first).statusCode, 503);
+    feed.auditAnswer = succeed({ balanced: false });
+    assert.deepEqual((await get('/api/v1/audit')).json(), { balanced: false });
   });
 
   it('answers /api/v1/streams with what is configured and what came', async () => {
