@@ -5,7 +5,7 @@
  *
  *   eval "$(npm run --silent stack -- env)" && npm run bench -- ingress [--seconds 6] [--rounds 3] [--peers]
  *
- * `--peers` brings Mosquitto with Telegraf behind it to the same work (peers/mosquitto-telegraf.ts).
+ * `--peers` brings Mosquitto with Telegraf, and with Benthos, behind it to the same work (peers/mosquitto.ts).
  *
  * Rounds are interleaved, so that a noisy machine hits all alike; the median of each figure counts.
  */
@@ -13,6 +13,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { startSimulator } from '../support/gateway-process.ts';
 import { NOBODY, startAedes, startMillrace, type Target } from './ingress/target.ts';
+import { startMosquittoBenthos } from './peers/mosquitto-benthos.ts';
 import { startMosquittoTelegraf } from './peers/mosquitto-telegraf.ts';
 import { cpuSeconds, peakMiB } from './rollup/process.ts';
 
@@ -43,6 +44,13 @@ const ARRIVAL_MS = 180_000;
 /** Connects everybody, fills caches, and lets the compiler do its work. */
 const WARMUP_S = 3;
 
+function peersOf(brokers: string): Record<string, () => Promise<Target>> {
+  return {
+    'mosquitto + telegraf': () => startMosquittoTelegraf(brokers),
+    'mosquitto + benthos': () => startMosquittoBenthos(brokers),
+  };
+}
+
 export async function run(args: string[]): Promise<object> {
   const { values } = parseArgs({
     args,
@@ -57,7 +65,7 @@ export async function run(args: string[]): Promise<object> {
     aedes: startAedes,
     spool: () => startMillrace(NOBODY),
     ...(brokers ? { kafka: () => startMillrace(brokers) } : undefined),
-    ...(brokers && values.peers ? { 'mosquitto + telegraf': () => startMosquittoTelegraf(brokers) } : undefined),
+    ...(brokers && values.peers ? peersOf(brokers) : undefined),
   };
   const results: Record<string, object> = {};
   for (const one of CASES) {

@@ -17,6 +17,7 @@ import { Ledger } from '../faults/ledger.ts';
 import { kafkaConfig } from '../journal/kafka-fixture.ts';
 import { startSimulator } from '../support/gateway-process.ts';
 import { PARTITIONS, startMillrace, type Target } from './ingress/target.ts';
+import { startMosquittoBenthos } from './peers/mosquitto-benthos.ts';
 import { startMosquittoTelegraf } from './peers/mosquitto-telegraf.ts';
 
 /** Between two kills, and after the last. */
@@ -35,6 +36,7 @@ export async function run(args: string[]): Promise<object> {
   const systems: Record<string, () => Promise<Target>> = {
     millrace: () => startMillrace(brokers),
     'mosquitto + telegraf': () => startMosquittoTelegraf(brokers),
+    'mosquitto + benthos': () => startMosquittoBenthos(brokers),
   };
   const results: Record<string, object> = {};
   for (const [name, start] of Object.entries(systems)) {

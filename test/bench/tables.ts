@@ -39,6 +39,7 @@ const SYSTEMS: readonly (readonly [system: string, title: string, peer: string |
   ['spool', 'Millrace, acknowledged from the spool', null],
   ['kafka', 'Millrace, and into Kafka', 'millrace'],
   ['mosquitto + telegraf', 'Mosquitto + Telegraf, into Kafka', 'mosquitto + telegraf'],
+  ['mosquitto + benthos', 'Mosquitto + Benthos (now Redpanda Connect), into Kafka', 'mosquitto + benthos'],
 ];
 const FLAT_OUT = '100 x 20 flat out';
 const STEADY = '1,000 x 1 at 10,000/s';
@@ -92,7 +93,8 @@ function rollupTable(): string {
 function ingressTable(): string {
   const ingress = result<Record<string, Record<string, IngressFigures>>>('ingress');
   const peers = result<Record<string, PeerFigures>>('peers');
-  const rows = SYSTEMS.map(([system, title, peer]) => {
+  const measured = SYSTEMS.filter(([system]) => ingress[FLAT_OUT]![system] !== undefined);
+  const rows = measured.map(([system, title, peer]) => {
     const [flatOut, steady] = [ingress[FLAT_OUT]![system]!, ingress[STEADY]![system]!];
     const killed = peer === null ? null : peers[peer]!;
     const cells = [

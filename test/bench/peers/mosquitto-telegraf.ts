@@ -1,90 +1,20 @@
-/**
- * A peer on the same work: Mosquitto takes the messages, Telegraf subscribes, parses the JSON, takes site and device from
- * the topic and writes each reading to Kafka, keyed by its device. Settings in its favour: Mosquitto's queue without a bound,
- * Telegraf's persistent session (what ties its acknowledgement to Kafka), large batches, a flush ten times a second.
- * Mosquitto is the system's.
- */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
-import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { freePort } from '../../support/mosquitto.ts';
-import { until } from '../../support/until.ts';
-import { kafkaSide, PARTITIONS, type Target } from '../ingress/target.ts';
+/** Telegraf behind Mosquitto (mosquitto.ts), with a flush ten times a second. */
+import type { Target } from '../ingress/target.ts';
+import { type AgentPlaces, startMosquittoWith } from './mosquitto.ts';
 import { provisionTelegraf } from './telegraf.ts';
 
-const START_MS = 20_000;
-
 export async function startMosquittoTelegraf(brokers: string): Promise<Target> {
-  const telegraf = provisionTelegraf();
-  const folder = mkdtempSync(join(tmpdir(), 'millrace-peer-'));
-  const topic = `peer-${randomUUID().slice(0, 8)}`;
-  const port = await freePort();
-  writeFileSync(join(folder, 'mosquitto.conf'), mosquittoConf(port, folder));
-  writeFileSync(join(folder, 'telegraf.conf'), telegrafConf(port, brokers, topic));
-  const side = await kafkaSide(brokers);
-  await side.admin.createTopics({ topics: [{ topic, numPartitions: PARTITIONS }] });
-  let processes: ChildProcess[] = [];
-  const start = async (): Promise<void> => {
-    const mosquitto = spawn('mosquitto', ['-c', join(folder, 'mosquitto.conf')], { stdio: 'ignore' });
-    const agent = spawn(telegraf, ['--config', join(folder, 'telegraf.conf')], { stdio: ['ignore', 'ignore', 'pipe'] });
-    processes = [mosquitto, agent];
-    let log = '';
-    agent.stderr.setEncoding('utf8').on('data', (text: string) => {
-      log = (log + text).slice(-20_000);
-    });
-    await until(() => log.includes('Connected [tcp://'), START_MS, `Telegraf is connected: ${log}`);
-    // its subscription is on its way
-    await sleep(500);
+  const agent = {
+    name: 'Telegraf',
+    binary: provisionTelegraf(),
+    args: (file: string) => ['--config', file],
+    configuration,
+    connected: /Connected \[tcp:\/\//,
   };
-  const end = async (): Promise<void> => {
-    await Promise.all(
-      processes.map(async (child) => {
-        if (child.exitCode !== null || child.signalCode !== null) return;
-        const gone = once(child, 'exit');
-        child.kill('SIGKILL');
-        await gone;
-      }),
-    );
-  };
-  await start();
-  return {
-    port,
-    topic,
-    pids: () => processes.map(({ pid }) => pid!),
-    stored: () => side.count(topic),
-    async killAndRestart() {
-      await end();
-      await start();
-    },
-    async close() {
-      await end();
-      await side.close((name) => name === topic);
-      rmSync(folder, { recursive: true, force: true });
-    },
-  };
+  return startMosquittoWith(agent, brokers);
 }
 
-function mosquittoConf(port: number, folder: string): string {
-  return `listener ${port} 127.0.0.1
-allow_anonymous true
-user root
-persistence true
-persistence_location ${folder}/
-max_queued_messages 0
-max_inflight_messages 0
-log_type error
-`;
-}
-
-function telegrafConf(port: number, brokers: string, topic: string): string {
-  const list = brokers
-    .split(',')
-    .map((broker) => `"${broker}"`)
-    .join(', ');
+function configuration({ mqttPort, brokers, topic }: AgentPlaces): string {
   return `[agent]
   interval = "1s"
   flush_interval = "100ms"
@@ -93,7 +23,7 @@ function telegrafConf(port: number, brokers: string, topic: string): string {
   omit_hostname = true
 
 [[inputs.mqtt_consumer]]
-  servers = ["tcp://127.0.0.1:${port}"]
+  servers = ["tcp://127.0.0.1:${mqttPort}"]
   topics = ["sensors/+/+/environment"]
   qos = 1
   persistent_session = true
@@ -121,7 +51,7 @@ function telegrafConf(port: number, brokers: string, topic: string): string {
       type = "float"
 
 [[outputs.kafka]]
-  brokers = [${list}]
+  brokers = ${JSON.stringify(brokers)}
   topic = "${topic}"
   routing_tag = "device"
   required_acks = -1

@@ -1,0 +1,99 @@
+/**
+ * A peer on the same work: Mosquitto takes the messages, an agent behind it subscribes, parses the JSON, takes site and device
+ * from the topic and writes each reading to Kafka, keyed by its device. Settings in their favour: Mosquitto's queue without a
+ * bound, a persistent session (what ties the agent's acknowledgement to Kafka), large batches ten times a second.
+ * Mosquitto is the system's.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { freePort } from '../../support/mosquitto.ts';
+import { until } from '../../support/until.ts';
+import { kafkaSide, PARTITIONS, type Target } from '../ingress/target.ts';
+
+const START_MS = 20_000;
+
+export interface Agent {
+  readonly name: string;
+  readonly binary: string;
+  /** Of a configuration file. */
+  args(file: string): string[];
+  /** The text of that file. */
+  configuration(places: AgentPlaces): string;
+  /** What its log says when it is connected to Mosquitto. */
+  readonly connected: RegExp;
+}
+
+export interface AgentPlaces {
+  readonly mqttPort: number;
+  readonly brokers: readonly string[];
+  readonly topic: string;
+}
+
+export async function startMosquittoWith(agent: Agent, brokers: string): Promise<Target> {
+  const folder = mkdtempSync(join(tmpdir(), 'millrace-peer-'));
+  const topic = `peer-${randomUUID().slice(0, 8)}`;
+  const port = await freePort();
+  const [broker, file] = [join(folder, 'mosquitto.conf'), join(folder, 'agent.conf')];
+  writeFileSync(broker, mosquittoConf(port, folder));
+  writeFileSync(file, agent.configuration({ mqttPort: port, brokers: brokers.split(','), topic }));
+  const side = await kafkaSide(brokers);
+  await side.admin.createTopics({ topics: [{ topic, numPartitions: PARTITIONS }] });
+  let processes: ChildProcess[] = [];
+  const start = async (): Promise<void> => {
+    const mosquitto = spawn('mosquitto', ['-c', broker], { stdio: 'ignore' });
+    const behind = spawn(agent.binary, agent.args(file), { stdio: ['ignore', 'pipe', 'pipe'] });
+    processes = [mosquitto, behind];
+    let log = '';
+    for (const stream of [behind.stdout, behind.stderr]) {
+      stream.setEncoding('utf8').on('data', (text: string) => {
+        log = (log + text).slice(-20_000);
+      });
+    }
+    await until(() => agent.connected.test(log), START_MS, `${agent.name} is connected: ${log}`);
+    // its subscription is on its way
+    await sleep(500);
+  };
+  const end = async (): Promise<void> => {
+    await Promise.all(
+      processes.map(async (child) => {
+        if (child.exitCode !== null || child.signalCode !== null) return;
+        const gone = once(child, 'exit');
+        child.kill('SIGKILL');
+        await gone;
+      }),
+    );
+  };
+  await start();
+  return {
+    port,
+    topic,
+    pids: () => processes.map(({ pid }) => pid!),
+    stored: () => side.count(topic),
+    async killAndRestart() {
+      await end();
+      await start();
+    },
+    async close() {
+      await end();
+      await side.close((name) => name === topic);
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+function mosquittoConf(port: number, folder: string): string {
+  return `listener ${port} 127.0.0.1
+allow_anonymous true
+user root
+persistence true
+persistence_location ${folder}/
+max_queued_messages 0
+max_inflight_messages 0
+log_type error
+`;
+}
