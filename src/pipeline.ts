@@ -35,7 +35,7 @@ import { backlogOf, createStatus, urlOf } from './parts/pipeline-status.ts';
 import { createRequeue } from './parts/requeue.ts';
 import { openStore, ROLLUP_GROUP } from './parts/rollup.ts';
 import { startThread, type Thread, type ThreadData } from './parts/threads.ts';
-import { hasMessages, UNDERSTAND_GROUP } from './parts/understand.ts';
+import { hasMessages, UNDERSTAND_GROUP } from './parts/understanding.ts';
 import type { Reading } from './reading.ts';
 import type { Stream } from './stream.ts';
 import type { Telemetry } from './telemetry.ts';

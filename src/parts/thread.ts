@@ -4,12 +4,14 @@
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { startTelemetry } from '../logger.ts';
-import { startForwardPart } from './forward.ts';
-import { startRollupPart } from './rollup.ts';
 import type { FromThread, Part, ThreadData, ToThread } from './threads.ts';
-import { startUnderstandPart } from './understand.ts';
 
-const STARTS = { forward: startForwardPart, rollup: startRollupPart, understand: startUnderstandPart } as const;
+/** Each loads what it needs and no more: a language and its model alone are tens of megabytes. */
+const STARTS = {
+  forward: async () => (await import('./forward.ts')).startForwardPart,
+  rollup: async () => (await import('./rollup.ts')).startRollupPart,
+  understand: async () => (await import('./understand.ts')).startUnderstandPart,
+} as const;
 const METRICS_EVERY_MS = 1_000;
 
 const data = workerData as ThreadData;
@@ -20,7 +22,8 @@ const telemetry = startTelemetry({ level, pretty, name: data.part, linesPerSecon
 
 telemetry.watchEventLoop(data.part);
 
-const part: Part = await STARTS[data.part](data, telemetry, say);
+const startPart = await STARTS[data.part]();
+const part: Part = await startPart(data, telemetry, say);
 
 async function report(): Promise<void> {
   say({ type: 'metrics', metrics: await telemetry.snapshot(), status: part.status() });

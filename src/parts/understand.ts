@@ -22,14 +22,9 @@ import { readingRecord } from './accept.ts';
 import { spoolFolder } from './folders.ts';
 import { PartStates } from './states.ts';
 import type { FromThread, Part, ThreadData } from './threads.ts';
+import { UNDERSTAND_GROUP } from './understanding.ts';
 
-/** The cursor in the spool; with Kafka it is added to the rollup's group. */
-export const UNDERSTAND_GROUP = 'understand';
 const MAX_FILE_BYTES = 16 * 2 ** 20;
-
-export function hasMessages({ streams }: Config): boolean {
-  return Object.values(streams).some(({ understand }) => understand !== undefined);
-}
 
 export async function readExamples(file: string): Promise<Outcome<readonly Example[]>> {
   try {
