@@ -1,18 +1,19 @@
 /**
- * What a message costs with 1, 2 and 4 gateways and as many rollups on one Kafka, how that grows, and what follows for a million
- * events a second: how many gateways, partitions and rollups. CPU per message, from /proc, not throughput: on a machine with few
- * cores the processes share them, and each of them would wait for the others.
+ * What a message costs with 1, 2 and 4 gateways and as many rollups on one Kafka, how that grows, what latencies follow, and what a
+ * million events a second would need: how many gateways, partitions and rollups.
  *
- *   eval "$(npm run --silent stack -- env)" && npm run bench -- scale [--processes 1,2,4] [--messages 200000] [--rounds 2]
- *                                                                   [--warm 50000] [--rate 1000] [--seconds 10]
+ *   eval "$(npm run --silent stack -- env)" && npm run bench -- scale [--processes 1,2,4] [--rate 1000] [--seconds 10] [--rounds 2]
+ *                                                                   [--messages 200000] [--warm 50000]
  *
- * Each gateway has a load of its own, the same however many there are (QoS 1, 85 bytes of JSON with three metrics). A run ends when the rollups, which read
- * meanwhile, have counted every message. Before it, each gateway gets `--warm` messages: the compiler of each process has its work done by then. `busiest` is the thread that has the most to do: a process can take as many messages as it can.
+ * QoS 1, 85 bytes of JSON with three metrics. A message's cost is CPU from /proc. It depends on the rate: what happens ten times a second,
+ * whatever comes, is shared by more messages where more come. So growth is told at the same rate for each gateway, `--rate`, however many
+ * there are; flat out, processes that share cores would get slower and each message dearer for that alone. At a rate that the machine does
+ * not keep the bench ends. Flat out, `--messages` to each of the fewest gateways until the rollups have counted all, is what the plan
+ * reckons with. Before either, each gateway gets `--warm` messages: the compiler of each process has its work done by then.
  *
- * Then each gateway gets `--rate` messages a second for `--seconds`, and what a simulation (scale/simulate.ts) predicts from the service
- * times is set beside the latencies that are found; at last it says what 10, 100 and 1,000 such gateways have to expect.
- *
- * The plan is arithmetic on these figures (scale/plan.ts), printed with its steps. Kafka itself, InfluxDB and the network are not measured here.
+ * What a simulation (scale/simulate.ts) predicts from service times is set beside the latencies at `--rate`; at last it says what 10, 100
+ * and 1,000 such gateways have to expect. The plan is arithmetic on these figures (scale/plan.ts), printed with its steps. Kafka itself,
+ * InfluxDB and the network are not measured here.
  */
 import { randomUUID } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -22,14 +23,15 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { Kafka, logLevel } from 'kafkajs';
 import { type GatewayProcess, startGateway, startSimulator } from '../support/gateway-process.ts';
-import { cpuSeconds, threadSeconds } from './rollup/process.ts';
-import { compare, expectAt, fitService, medianPoint, type Point } from './scale/compare.ts';
+import { BOUND_PERCENT, compare, expectAt, fitService, medianPoint, type Point } from './scale/compare.ts';
 import { measureAt } from './scale/latency.ts';
-import { type Cost, type Measured, planFor } from './scale/plan.ts';
+import { type Cost, type Costs, type Measured, planFor } from './scale/plan.ts';
+import { between, costOf, snapshot } from './scale/used.ts';
 
 const PARTITIONS = 12;
 const TARGET_PER_SECOND = 1_000_000;
 const COUNTED_MS = 120_000;
+const COUNTED_POLL_MS = 500;
 const STREAM = `streams:
   environment: { topic: "sensors/{site}/{device}/environment", time: ts, sequence: seq, metrics: [temperature, humidity, pressure] }
 `;
@@ -49,8 +51,6 @@ export async function run(args: string[]): Promise<object> {
   const brokers = process.env.MILLRACE_TEST_KAFKA;
   if (!brokers) throw new Error('needs a Kafka: eval "$(npm run --silent stack -- env)"');
   const counts = values.processes.split(',').map(Number);
-  const rounds: Measured[][] = counts.map(() => []);
-  const points: Point[][] = counts.map(() => []);
   if (counts.length < 2) throw new Error('--processes needs two numbers or more: how cost grows is told from them');
   const perSecond = Number(values.rate);
   const work = {
@@ -59,33 +59,36 @@ export async function run(args: string[]): Promise<object> {
     perSecond,
     seconds: Number(values.seconds),
   };
+  const found: Found[][] = counts.map(() => []);
   for (let round = 0; round < Number(values.rounds); round++) {
     for (const [index, count] of counts.entries()) {
-      const { cost, point } = await measure(brokers, count, work);
-      rounds[index]!.push(cost);
-      points[index]!.push(point);
+      found[index]!.push(await measure(brokers, count, index === 0, work));
     }
   }
-  const measured = rounds.map(medianOf);
-  const plan = planFor(measured, TARGET_PER_SECOND);
+  const flatOut = medianOf(found[0]!.map((one) => one.flatOut!));
+  const costs: Costs = { steady: found.map((rounds) => medianOf(rounds.map(({ steady }) => steady))), flatOut };
+  const plan = planFor(costs, TARGET_PER_SECOND);
   for (const step of plan.steps) console.log(step);
-  const found = points.map(medianPoint);
-  const service = fitService(found[0]!, perSecond, PARTITIONS);
-  const compared = compare(found, service, perSecond, PARTITIONS);
-  const expected = expectAt([10, 100, 1_000], service, measured, perSecond);
+  const points = found.map((rounds) => medianPoint(rounds.map(({ point }) => point)));
+  const service = fitService(points[0]!, perSecond, PARTITIONS);
+  const compared = compare(points, service, perSecond, PARTITIONS);
+  const expected = expectAt([10, 100, 1_000], service, costs, perSecond);
   for (const line of [...compared.lines, ...expected.lines]) console.log(line);
   const [load] = loadavg();
-  if (load! > cpus().length) {
-    console.log(
-      `load ${load!.toFixed(1)} on ${cpus().length} cores: threads waited for cores, which the simulation leaves out`,
-    );
-  }
-  const simulated = { service, compared: compared.rows, expected: expected.rows };
-  return { cores: cpus().length, load, messages: Number(values.messages), measured, plan, simulated };
+  const { requestMs, fetchMs, mainMs, forwardMs, rollupMs } = service;
+  const simulated = {
+    service: { requestMs, fetchMs, mainMs, forwardMs, rollupMs },
+    boundPercent: BOUND_PERCENT,
+    compared: compared.rows,
+    expected: expected.rows,
+  };
+  return { cores: cpus().length, load, perSecond, costs, plan, simulated };
 }
 
 interface Found {
-  readonly cost: Measured;
+  /** Null where it was not asked for. */
+  readonly flatOut: Measured | null;
+  readonly steady: Measured;
   readonly point: Point;
 }
 
@@ -97,7 +100,7 @@ interface Work {
   readonly seconds: number;
 }
 
-async function measure(brokers: string, count: number, work: Work): Promise<Found> {
+async function measure(brokers: string, count: number, isFlatOutToo: boolean, work: Work): Promise<Found> {
   const folder = mkdtempSync(join(tmpdir(), 'millrace-scale-'));
   const prefix = `scale-${randomUUID().slice(0, 8)}`;
   const kafka = `kafka: { brokers: ["${brokers}"], prefix: ${prefix}, group: ${prefix}, partitions: ${PARTITIONS} }\n`;
@@ -110,9 +113,8 @@ async function measure(brokers: string, count: number, work: Work): Promise<Foun
       gateways.push(await of('gateway'));
       rollups.push(await of('rollup'));
     }
-    const counted = async () => {
-      const names = ['counted', 'duplicates', 'late', 'out_of_reach'].map((name) => `millrace_${name}_total`);
-      const all = await Promise.all(rollups.flatMap((rollup) => names.map((name) => rollup.metric(name))));
+    const total = async (of: readonly GatewayProcess[], names: readonly string[]) => {
+      const all = await Promise.all(of.flatMap((one) => names.map((name) => one.metric(`millrace_${name}_total`))));
       return all.reduce((sum, value) => sum + value, 0);
     };
     const send = async (each: number) => {
@@ -129,45 +131,33 @@ async function measure(brokers: string, count: number, work: Work): Promise<Foun
       }
       return acknowledged;
     };
-    const untilCounted = async (wanted: number) => {
+    const untilCounted = async () => {
       const deadlineMs = performance.now() + COUNTED_MS;
-      while ((await counted()) < wanted) {
-        if (performance.now() > deadlineMs) throw new Error(`${await counted()} of ${wanted} messages are counted`);
-        await sleep(100);
+      const wanted = await total(gateways, ['accepted']);
+      for (;;) {
+        const counted = await total(rollups, ['counted', 'duplicates', 'late', 'out_of_reach']);
+        if (counted >= wanted) return;
+        if (performance.now() > deadlineMs) throw new Error(`${counted} of ${wanted} messages are counted`);
+        // Asking costs the rollups something too.
+        await sleep(COUNTED_POLL_MS);
       }
     };
     // The first messages also wait for the consumer group to have settled.
-    const warm = await send(work.warm);
-    await untilCounted(warm);
+    await send(work.warm);
+    await untilCounted();
+    const { point, cost } = await measureAt(work.perSecond, work.seconds, gateways, rollups);
+    if (!isFlatOutToo) return { flatOut: null, steady: cost, point };
+    await untilCounted();
     const before = [gateways, rollups].map(snapshot);
     const sent = await send(work.messages);
-    await untilCounted(warm + sent);
-    const [gateway, rollup] = [gateways, rollups].map((all, i) => costOf(before[i]!, snapshot(all), sent));
-    const cost = { processes: count, gateway: gateway!, rollup: rollup! };
-    return { cost, point: await measureAt(work.perSecond, work.seconds, gateways, rollups) };
+    await untilCounted();
+    const [gateway, rollup] = [gateways, rollups].map((all, i) => costOf(between(before[i]!, snapshot(all)), sent));
+    return { flatOut: { processes: count, gateway: gateway!, rollup: rollup! }, steady: cost, point };
   } finally {
     for (const one of [...gateways, ...rollups]) await one.end('SIGKILL');
     await dropTopics(brokers, prefix);
     rmSync(folder, { recursive: true, force: true });
   }
-}
-
-interface Used {
-  readonly process: number;
-  readonly threads: ReadonlyMap<number, number>;
-}
-
-const snapshot = (all: readonly GatewayProcess[]): Used[] =>
-  all.map(({ child }) => ({ process: cpuSeconds(child.pid!), threads: threadSeconds(child.pid!) }));
-
-/** All processes of a kind together; the busiest thread of each of them for its part of the messages. */
-function costOf(before: readonly Used[], after: readonly Used[], messages: number): Cost {
-  let [inAll, busiest] = [0, 0];
-  for (const [i, used] of after.entries()) {
-    inAll += used.process - before[i]!.process;
-    busiest += Math.max(...[...used.threads].map(([id, seconds]) => seconds - (before[i]!.threads.get(id) ?? 0)));
-  }
-  return { process: round((inAll * 1e6) / messages), busiestThread: round((busiest * 1e6) / messages) };
 }
 
 async function dropTopics(brokers: string, prefix: string): Promise<void> {
@@ -185,8 +175,4 @@ function medianOf(rounds: readonly Measured[]): Measured {
     busiestThread: middle((one) => one[kind].busiestThread),
   });
   return { processes: rounds[0]!.processes, gateway: cost('gateway'), rollup: cost('rollup') };
-}
-
-function round(value: number): number {
-  return Math.round(value * 100) / 100;
 }

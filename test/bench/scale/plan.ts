@@ -1,7 +1,7 @@
 /**
  * How many gateways, rollups and partitions so many events a second need, from what a message was measured to cost. Pure.
- * Each process costs what it did among the most that were measured; how that grew is said beside it, and not carried on: where
- * processes shared cores, they waited for one another, and that is in it. No thread is to be busier than UTILISATION.
+ * A message costs what it did flat out in one gateway and one rollup, times what it cost more among the most processes than among the
+ * fewest where each had the same rate; that growth is not carried on beyond what was measured. No thread is to be busier than UTILISATION.
  */
 export interface Cost {
   /** CPU seconds of a million messages. */
@@ -13,6 +13,13 @@ export interface Measured {
   readonly processes: number;
   readonly gateway: Cost;
   readonly rollup: Cost;
+}
+
+export interface Costs {
+  /** Every process with the same rate, from the fewest processes to the most. */
+  readonly steady: readonly Measured[];
+  /** The fewest processes, with all that they can take. */
+  readonly flatOut: Measured;
 }
 
 /** Of a core that a thread may use. */
@@ -28,23 +35,26 @@ export interface Plan {
   readonly steps: readonly string[];
 }
 
-/** As many processes as keep the busiest thread of each at or below UTILISATION, at the cost that so many have. */
-export function planFor(measured: readonly Measured[], perSecond: number): Plan {
+/** What a message costs more among the most processes than among the fewest, at the same rate for each; 1 where it costs less. */
+export function growthOf(steady: readonly Measured[], kind: 'gateway' | 'rollup', key: keyof Cost): number {
+  return Math.max(1, steady.at(-1)![kind][key] / steady[0]![kind][key]);
+}
+
+/** As many processes as keep the busiest thread of each at or below UTILISATION. */
+export function planFor({ steady, flatOut }: Costs, perSecond: number): Plan {
   const steps = [
     `${perSecond.toLocaleString('en')} events a second, no thread busier than ${100 * UTILISATION} % of a core:`,
   ];
   const of = (kind: 'gateway' | 'rollup') => {
-    const [first, last] = [measured[0]!, measured.at(-1)!];
-    const doublings = Math.log2(last.processes / first.processes);
-    const growthOf = (key: keyof Cost) => (last[kind][key] / first[kind][key]) ** (1 / doublings);
-    const { process: whole, busiestThread: thread } = last[kind];
+    const costOf = (key: keyof Cost) => flatOut[kind][key] * growthOf(steady, kind, key);
+    const [whole, thread] = [costOf('process'), costOf('busiestThread')];
     let count = 1;
     while (thread * (perSecond / 1e6) > UTILISATION * count * (1 + 1e-9)) count++;
     const cores = Math.ceil((whole * perSecond) / 1e6 / UTILISATION);
     steps.push(
-      `${kind}: measured ${measured.map((one) => `${one[kind].process} (busiest thread ${one[kind].busiestThread})`).join(', ')} CPU-s per million at ${measured.map(({ processes }) => processes).join(', ')}`,
-      `  growth with each doubling: ${growthOf('process').toFixed(2)}, busiest thread ${growthOf('busiestThread').toFixed(2)}; not carried on beyond what was measured`,
-      `  so at the cost of the most processes measured: ${whole.toFixed(1)} CPU-s per million, busiest thread ${thread.toFixed(1)}; ${thread.toFixed(1)} x ${perSecond / 1e6} / ${UTILISATION} = ${((thread * perSecond) / 1e6 / UTILISATION).toFixed(1)}, rounded up ${count} processes`,
+      `${kind}: ${flatOut[kind].process} CPU-s per million flat out, ${flatOut[kind].busiestThread} of them in the busiest thread`,
+      `  at the same rate for each: ${steady.map((one) => `${one[kind].process} (${one[kind].busiestThread})`).join(', ')} with ${steady.map(({ processes }) => processes).join(', ')} of them, so times ${growthOf(steady, kind, 'process').toFixed(2)} (${growthOf(steady, kind, 'busiestThread').toFixed(2)})`,
+      `  ${thread.toFixed(1)} x ${perSecond / 1e6} / ${UTILISATION} = ${((thread * perSecond) / 1e6 / UTILISATION).toFixed(1)}, rounded up ${count} processes`,
       `  ${whole.toFixed(1)} x ${perSecond / 1e6} / ${UTILISATION} = ${cores} cores`,
     );
     return { count, cores };

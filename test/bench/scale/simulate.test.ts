@@ -49,11 +49,29 @@ describe('The simulation of npm run bench -- scale', () => {
   }
 
   it('commits a lone message at once, and many half an interval and a commit after they came', () => {
-    assert.deepEqual([...commitInGroups(Float64Array.of(0, 100), 5, 1)], [1, 101]);
+    assert.deepEqual([...commitInGroups(Float64Array.of(0, 100), 5, () => 1)], [1, 101]);
     const cameMs = poisson(20, 3);
-    near(meanOf(waits(commitInGroups(cameMs, 5, 1), cameMs)), 5 / 2 + 1, 0.01);
+    near(
+      meanOf(
+        waits(
+          commitInGroups(cameMs, 5, () => 1),
+          cameMs,
+        ),
+      ),
+      5 / 2 + 1,
+      0.01,
+    );
     // A disk that takes longer than the interval sets the pace itself.
-    near(meanOf(waits(commitInGroups(cameMs, 5, 8), cameMs)), 8 / 2 + 8, 0.01);
+    near(
+      meanOf(
+        waits(
+          commitInGroups(cameMs, 5, () => 8),
+          cameMs,
+        ),
+      ),
+      8 / 2 + 8,
+      0.01,
+    );
   });
 
   it('sends a lone message after the linger, and many half of it before the answer', () => {
@@ -64,7 +82,7 @@ describe('The simulation of npm run bench -- scale', () => {
     near(meanOf(waits(sendInRequests(cameMs, 50, 80).doneMs, cameMs)), 80 / 2 + 80, 0.01);
   });
 
-  const NOTHING: Service = { mainMs: 0, commitMs: 0, forwardMs: 0, requestMs: 0, fetchMs: 0, rollupMs: 0 };
+  const NOTHING: Service = { mainMs: 0, commitsMs: [0], forwardMs: 0, requestMs: 0, fetchMs: 0, rollupMs: 0 };
   const SETUP: Setup = {
     gateways: 3,
     rollups: 2,
@@ -79,7 +97,7 @@ describe('The simulation of npm run bench -- scale', () => {
   };
 
   it('joins the stations: the way is the sum of what each of them takes', () => {
-    const service = { ...NOTHING, mainMs: 0.6, commitMs: 1, requestMs: 4, fetchMs: 3 };
+    const service = { ...NOTHING, mainMs: 0.6, commitsMs: [0.5, 1.5], requestMs: 4, fetchMs: 3 };
     const { acknowledged, counted, messages } = simulate(service, SETUP);
     near(messages, 60_000, 0.02);
     const mainMs = 0.6 + (0.6 * 0.6) / (2 * 0.4);
@@ -97,7 +115,7 @@ describe('The simulation of npm run bench -- scale', () => {
   });
 
   it('says the same for the same seed, and loses nothing', () => {
-    const service = { ...NOTHING, mainMs: 0.1, commitMs: 2, forwardMs: 0.05, requestMs: 5, rollupMs: 0.05 };
+    const service = { ...NOTHING, mainMs: 0.1, commitsMs: [2], forwardMs: 0.05, requestMs: 5, rollupMs: 0.05 };
     assert.deepEqual(simulate(service, SETUP), simulate(service, SETUP));
     assert.notDeepEqual(simulate(service, SETUP), simulate(service, { ...SETUP, seed: 2 }));
     const paced = simulate(service, { ...SETUP, arrivals: 'paced' });

@@ -7,7 +7,7 @@
  * the records that one request brought to one partition). Gateways are alike and meet only in the rollups.
  *
  * Left out: Kafka's own load (its answer takes `requestMs` however many ask), the network, limits of a request's size, garbage collection,
- * commits that take longer than the mean (so a p99 is that of queues, not of the disk), and threads that wait for a core.
+ * and threads that wait for a core.
  */
 import { Random } from '../../support/random.ts';
 import { commitInGroups, sendInRequests, serve } from './stations.ts';
@@ -15,7 +15,8 @@ import { commitInGroups, sendInRequests, serve } from './stations.ts';
 /** Milliseconds of one message, or of one commit, request and fetch. */
 export interface Service {
   readonly mainMs: number;
-  readonly commitMs: number;
+  /** As often in here as it takes so long: each commit takes one of them, drawn at random. */
+  readonly commitsMs: readonly number[];
   readonly forwardMs: number;
   /** From the sending of a produce request to its answer. */
   readonly requestMs: number;
@@ -77,6 +78,7 @@ interface Batch {
 export function simulate(service: Service, setup: Setup): Predicted {
   const { gateways, rollups, partitions, perSecond, warmupSeconds, seconds } = setup;
   const random = new Random(setup.seed);
+  const commitMs = () => service.commitsMs[random.integer(0, service.commitsMs.length - 1)]!;
   const fromMs = warmupSeconds * 1_000;
   const acknowledged: number[] = [];
   const forwarded = new Mean();
@@ -86,7 +88,7 @@ export function simulate(service: Service, setup: Setup): Predicted {
     const { dueMs, cameMs } = arrivals(setup, random);
     const handledMs = serve(cameMs, () => service.mainMs);
     longestMain = Math.max(longestMain, longestQueue(cameMs, handledMs));
-    const durableMs = commitInGroups(handledMs, setup.commitIntervalMs, service.commitMs);
+    const durableMs = commitInGroups(handledMs, setup.commitIntervalMs, commitMs);
     const { doneMs, request, count } = sendInRequests(
       serve(durableMs, () => service.forwardMs),
       setup.lingerMs,

@@ -16,7 +16,7 @@ export function serve(timesMs: Float64Array, serviceMs: (index: number) => numbe
 }
 
 /** As the spool commits: all that is there goes together; groups begin at least `intervalMs` apart, one after the other. */
-export function commitInGroups(timesMs: Float64Array, intervalMs: number, commitMs: number): Float64Array {
+export function commitInGroups(timesMs: Float64Array, intervalMs: number, commitMs: () => number): Float64Array {
   return inGroups(timesMs, (firstMs, begunMs, doneMs) => Math.max(firstMs, begunMs + intervalMs, doneMs), commitMs)
     .doneMs;
 }
@@ -30,21 +30,25 @@ export interface Requests {
 
 /** As forwarding sends: the first that waits has waited `lingerMs`, all that is there goes along, one request after the other. */
 export function sendInRequests(timesMs: Float64Array, lingerMs: number, requestMs: number): Requests {
-  return inGroups(timesMs, (firstMs, _, doneMs) => Math.max(firstMs + lingerMs, doneMs), requestMs);
+  return inGroups(
+    timesMs,
+    (firstMs, _, doneMs) => Math.max(firstMs + lingerMs, doneMs),
+    () => requestMs,
+  );
 }
 
 /** A group begins at `beginMs` of its first member and of when the group before it began and was done, and takes all that is there. */
 function inGroups(
   timesMs: Float64Array,
   beginMs: (firstMs: number, begunMs: number, doneMs: number) => number,
-  takesMs: number,
+  takesMs: () => number,
 ): Requests {
   const done = new Float64Array(timesMs.length);
   const group = new Int32Array(timesMs.length);
   let [begunMs, doneMs, count] = [Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY, 0];
   for (let i = 0; i < timesMs.length; count++) {
     begunMs = beginMs(timesMs[i]!, begunMs, doneMs);
-    doneMs = begunMs + takesMs;
+    doneMs = begunMs + takesMs();
     for (; i < timesMs.length && timesMs[i]! <= begunMs; i++) {
       done[i] = doneMs;
       group[i] = count;
