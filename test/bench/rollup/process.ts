@@ -1,5 +1,5 @@
 /** A process of the program under measurement: what it has used so far, from /proc. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 
 /** Of Linux, on every architecture that Node runs on. */
 const TICKS_PER_SECOND = 100;
@@ -27,4 +27,15 @@ export function threadSeconds(pid: number): Map<number, number> {
     threads.set(Number(name), (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND);
   }
   return threads;
+}
+
+/** Seconds in which each thread could run and waited for a core, by its number; 0 where the kernel does not count them. */
+export function waitSeconds(pid: number): Map<number, number> {
+  const waits = new Map<number, number>();
+  for (const name of readdirSync(`/proc/${pid}/task`)) {
+    const file = `/proc/${pid}/task/${name}/schedstat`;
+    const [, waitedNs = '0'] = existsSync(file) ? readFileSync(file, 'utf8').split(' ') : [];
+    waits.set(Number(name), Number(waitedNs) / 1e9);
+  }
+  return waits;
 }

@@ -22,7 +22,8 @@ function pointOf(processes: number, service = SERVICE): Point {
   const { acknowledged, forwardMeanMs, rollupMeanMs } = found;
   const { p50Ms, p99Ms } = acknowledged;
   const { mainMs, commitsMs, forwardMs, rollupMs } = service;
-  return { processes, p50Ms, p99Ms, forwardMeanMs, rollupMeanMs, mainMs, commitsMs, forwardMs, rollupMs };
+  const waits = { mainWaitMs: 0, forwardWaitMs: 0, rollupWaitMs: 0 };
+  return { processes, p50Ms, p99Ms, forwardMeanMs, rollupMeanMs, mainMs, commitsMs, forwardMs, rollupMs, ...waits };
 }
 
 describe('The comparison of npm run bench -- scale', () => {
@@ -44,6 +45,18 @@ describe('The comparison of npm run bench -- scale', () => {
     const compared = compare([points[0]!, slow], service, PER_SECOND, PARTITIONS);
     assert.ok(compared.rows[4]!.errorPercent < -50, JSON.stringify(compared.rows[4]));
     assert.equal(compared.lines.at(-1)!.trim(), '4 of 6 predictions are within 35 %');
+  });
+
+  it('counts the waiting for cores of a busy machine, and leaves it out of what is expected elsewhere', () => {
+    const waiting = { ...SERVICE, mainMs: 0.45 };
+    const busy = { ...pointOf(4, waiting), mainMs: SERVICE.mainMs, mainWaitMs: 0.4 };
+    const { mainMs, ...times } = fitService(busy, PER_SECOND, PARTITIONS);
+    assert.equal(mainMs, SERVICE.mainMs);
+    const rows = (point: Point) => compare([point], { mainMs, ...times }, PER_SECOND, PARTITIONS).rows;
+    const [p50] = rows(busy);
+    assert.ok(Math.abs(p50!.errorPercent) <= 15, JSON.stringify(p50));
+    const [unaware] = rows({ ...busy, mainWaitMs: 0 });
+    assert.ok(unaware!.errorPercent < p50!.errorPercent - 3, JSON.stringify(unaware));
   });
 
   it('expects of more gateways what the plan gives them, and says how busy they are', () => {

@@ -1,8 +1,9 @@
 /**
  * The simulation beside what was measured, and beyond it. Pure.
  *
- * Service times are measured: CPU of the threads, and how long commits take. Processes on one machine share its cores and its disk, so each
- * number of them has service times of its own. Two times cannot be seen from outside: how long Kafka takes to answer a request, and until a
+ * Service times are measured: CPU of the threads and how long they waited for a core, and how long commits take. Processes on one machine
+ * share its cores and its disk, so each number of them has service times of its own. What is expected of more gateways is said without the
+ * waiting: of machines that have a core for each thread that works. Two times cannot be seen from outside: how long Kafka takes to answer a request, and until a
  * rollup has what is there. They are chosen so that forwarding and reading come out right with the fewest processes, and kept for more; so what
  * is said of the fewest tests PUBACK only, and what is said of more tests everything.
  */
@@ -17,6 +18,10 @@ export interface Point extends Omit<Service, 'requestMs' | 'fetchMs'> {
   readonly p99Ms: number;
   readonly forwardMeanMs: number;
   readonly rollupMeanMs: number;
+  /** Of one message: how long a thread that could have worked on it waited for a core. */
+  readonly mainWaitMs: number;
+  readonly forwardWaitMs: number;
+  readonly rollupWaitMs: number;
 }
 
 /** What the program does by default. */
@@ -53,16 +58,24 @@ export interface Expected extends Predicted {
   readonly partitions: number;
 }
 
+/** Without the waiting for cores. */
 export function fitService(point: Point, perSecond: number, partitions: number): Service {
   const setup = setupOf(point.processes, perSecond, partitions);
+  const { mainMs, commitsMs, forwardMs, rollupMs } = point;
   const unknown = { ...timesOf(point), requestMs: 0, fetchMs: 0 };
   const requestMs = valueFor(point.forwardMeanMs, (ms) => simulate({ ...unknown, requestMs: ms }, setup).forwardMeanMs);
   const asked = { ...unknown, requestMs };
-  return { ...asked, fetchMs: Math.max(0, point.rollupMeanMs - simulate(asked, setup).rollupMeanMs) };
+  const fetchMs = Math.max(0, point.rollupMeanMs - simulate(asked, setup).rollupMeanMs);
+  return { mainMs, commitsMs, forwardMs, rollupMs, requestMs, fetchMs };
 }
 
-function timesOf({ mainMs, commitsMs, forwardMs, rollupMs }: Point): Omit<Service, 'requestMs' | 'fetchMs'> {
-  return { mainMs, commitsMs, forwardMs, rollupMs };
+function timesOf(point: Point): Omit<Service, 'requestMs' | 'fetchMs'> {
+  return {
+    mainMs: point.mainMs + point.mainWaitMs,
+    commitsMs: point.commitsMs,
+    forwardMs: point.forwardMs + point.forwardWaitMs,
+    rollupMs: point.rollupMs + point.rollupWaitMs,
+  };
 }
 
 /** Where a growing function takes this value, between 0 and the value itself; 0: it is beyond it from the start. */

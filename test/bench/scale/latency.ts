@@ -3,7 +3,7 @@ import { type GatewayProcess, startSimulator } from '../../support/gateway-proce
 import type { Point } from './compare.ts';
 import { between as countsBetween, countsOf, meanMs, spreadMs } from './histogram.ts';
 import type { Measured } from './plan.ts';
-import { between, busiestThread, costOf, mainThread, snapshot, type Used } from './used.ts';
+import { between, costOf, mainThread, snapshot, type ThreadTime, type Used, workingThread } from './used.ts';
 
 const WARMUP = '3s';
 const HISTOGRAMS = ['millrace_forward_seconds', 'millrace_rollup_seconds', 'millrace_spool_commit_seconds'];
@@ -48,8 +48,8 @@ export async function measureAt(
   }
   const [forward, rollup, commit] = after.histograms.map((counts, i) => countsBetween(before.histograms[i]!, counts));
   const [ofGateways, ofRollups] = after.used.map((used, i) => between(before.used[i]!, used));
-  const threadMs = (all: readonly Used[], of: (one: Used) => number) =>
-    (1_000 * all.reduce((sum, one) => sum + of(one), 0)) / messages;
+  const perMessageMs = (all: readonly Used[], of: (one: Used) => ThreadTime, key: keyof ThreadTime) =>
+    (1_000 * all.reduce((sum, one) => sum + of(one)[key], 0)) / messages;
   const mean = (of: (load: Load) => number) => loads.reduce((sum, load) => sum + of(load), 0) / loads.length;
   const processes = gateways.length;
   return {
@@ -60,9 +60,12 @@ export async function measureAt(
       p99Ms: mean(({ latencyMs }) => latencyMs.p99),
       forwardMeanMs: meanMs(forward!),
       rollupMeanMs: meanMs(rollup!),
-      mainMs: threadMs(ofGateways!, mainThread),
-      forwardMs: threadMs(ofGateways!, (one) => busiestThread(one, false)),
-      rollupMs: threadMs(ofRollups!, (one) => busiestThread(one, false)),
+      mainMs: perMessageMs(ofGateways!, mainThread, 'cpu'),
+      mainWaitMs: perMessageMs(ofGateways!, mainThread, 'wait'),
+      forwardMs: perMessageMs(ofGateways!, workingThread, 'cpu'),
+      forwardWaitMs: perMessageMs(ofGateways!, workingThread, 'wait'),
+      rollupMs: perMessageMs(ofRollups!, workingThread, 'cpu'),
+      rollupWaitMs: perMessageMs(ofRollups!, workingThread, 'wait'),
       commitsMs: spreadMs(commit!, COMMITS),
     },
   };

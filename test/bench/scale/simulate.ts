@@ -6,8 +6,8 @@
  * forwarding thread (one server), a produce request after the linger, Kafka, and the rollup that has its partition (one server, batches of
  * the records that one request brought to one partition). Gateways are alike and meet only in the rollups.
  *
- * Left out: Kafka's own load (its answer takes `requestMs` however many ask), the network, limits of a request's size, garbage collection,
- * and threads that wait for a core.
+ * Left out: Kafka's own load (its answer takes `requestMs` however many ask), the network, limits of a request's size, and garbage collection.
+ * A thread that waits for a core is one with a longer service time.
  */
 import { Random } from '../../support/random.ts';
 import { commitInGroups, sendInRequests, serve } from './stations.ts';
