@@ -191,6 +191,7 @@ describe('verify --against', () => {
       tags: { device: 'd' },
       count: 1,
     };
+    mkdirSync(join(folder, 'data'));
     const config = join(folder, 'millrace.yaml');
     const against = put('rows', ndjson([row]));
     const absent = join(folder, 'absent');
