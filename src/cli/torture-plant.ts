@@ -21,7 +21,8 @@ export interface PlantedBug {
 }
 
 const EARLY_MS = 50;
-const WRITTEN_LATER_MS = 1_000;
+/** Longer than the smallest window of a torture, so that a kill at any time finds rows that are not written. */
+const WRITTEN_LATER_MS = 5_000;
 /** Every so many readings one is held back until another has passed it. */
 const OVERTAKEN = 40;
 const FORGOTTEN = 200;
