@@ -43,7 +43,8 @@ interface Panes {
 interface SideLog {
   /** What was appended as late, for repairs. */
   readonly late: LogReader;
-  appendLate(records: readonly LogRecord[]): Promise<Outcome>;
+  /** Where the late log has several partitions: to the one that has the same number. */
+  appendLate(partition: number, records: readonly LogRecord[]): Promise<Outcome>;
   /** With two stages. */
   readonly panes?: Panes | undefined;
   deadLetter(refused: readonly RefusedRow[]): Promise<Outcome>;
@@ -294,7 +295,7 @@ async function openSideLog(config: Config, telemetry: Telemetry): Promise<Outcom
     return {
       ok: true,
       value: {
-        appendLate: (records) => late.append(records),
+        appendLate: late.appendTo,
         deadLetter: (refused) => deadLetters.append(refused.map((each) => refusedRow(each, systemClock.nowMs()))),
         late: lateReader,
         panes: config.rollup.stages === 2 ? { reader: panesReader, append } : undefined,
@@ -326,7 +327,7 @@ async function openSideLog(config: Config, telemetry: Telemetry): Promise<Outcom
     ok: true,
     value: {
       late,
-      appendLate: (records) => log.appendAll(records),
+      appendLate: (_partition, records) => log.appendAll(records),
       deadLetter: (refused) => log.appendAll(refused.map((each) => refusedRow(each, log.lastReceivedMs))),
       async close() {
         await late.close();

@@ -54,7 +54,8 @@ export interface PartitionEngine {
 export interface PartitionOptions {
   readonly partition: number;
   readonly store: RowStore;
-  appendLate(records: readonly LogRecord[]): Promise<Outcome>;
+  /** To the partition of the late log that has the same number: there one repair has all of a window's. */
+  appendLate(partition: number, records: readonly LogRecord[]): Promise<Outcome>;
   /** With two stages, of the first: to the partition of the panes topic that has the same number. */
   appendPanes?(partition: number, records: readonly LogRecord[]): Promise<Outcome>;
   deadLetter(refused: readonly RefusedRow[]): Promise<Outcome>;
@@ -211,7 +212,10 @@ export class PartitionRollup<E extends PartitionEngine> {
       const { partition, appendPanes } = options;
       if ((await this.persist('panes topic', () => appendPanes!(partition, panes))) === null) return;
     }
-    if (late.length > 0 && (await this.persist('late log', () => options.appendLate(late))) === null) return;
+    if (late.length > 0) {
+      const { partition, appendLate } = options;
+      if ((await this.persist('late log', () => appendLate(partition, late))) === null) return;
+    }
     if (checkpoint === null) return;
     const committed = await options.commit(options.partition, checkpoint);
     if (committed.ok) {

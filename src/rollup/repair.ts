@@ -1,7 +1,8 @@
 /**
  * `repair: auto`: rows of windows that late readings fell into are written again, with these readings counted and `rev` + 1.
  *
- * A reader of the late log like any other (group `<rollup group>-repair`). Each late reading marks the windows it falls
+ * A reader of the late log like any other (group `<rollup group>-repair`). What is late of one partition of the log is in one
+ * partition of the late log, so whatever falls into a window has one owner. Each late reading marks the windows it falls
  * into; a marked window is repaired once it is closed and durable (its end is behind the committed frontier of its
  * partition) and `delayMs` have passed, so that a device that delivers a day at once costs one repair a window and not one a
  * reading. What the row should be is recomputed from the log (recompute.ts); a row that is right already is left alone.

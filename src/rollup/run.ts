@@ -49,8 +49,8 @@ export interface RollupOptions {
   readonly streams: Readonly<Record<string, Stream>>;
   readonly config: RollupConfig;
   readonly store: RowStore;
-  /** Resolves with ok when the late readings are durable. Some may come twice. */
-  appendLate(records: readonly LogRecord[]): Promise<Outcome>;
+  /** Resolves with ok when they are durable in the partition of the late log that has the same number. Some may come twice. */
+  appendLate(partition: number, records: readonly LogRecord[]): Promise<Outcome>;
   /** Keeps rows that the store refused for good, with the reason. Some may come twice. */
   deadLetter(refused: readonly RefusedRow[]): Promise<Outcome>;
   /** Absent: 'only'. */
@@ -207,7 +207,7 @@ class RunningRollup implements Rollup {
       {
         partition,
         store: this.#options.store,
-        appendLate: (records) => this.#options.appendLate(records),
+        appendLate: (of, records) => this.#options.appendLate(of, records),
         appendPanes: (of, records) => this.#options.appendPanes!(of, records),
         deadLetter: (refused) => this.#options.deadLetter(refused),
         commit: async (of, checkpoint) =>

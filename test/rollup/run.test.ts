@@ -77,7 +77,7 @@ class Bench {
           return outcome;
         },
       },
-      appendLate: async (list) => {
+      appendLate: async (_partition, list) => {
         this.steps.push('late');
         const outcome = this.onLate();
         if (outcome.ok) this.late.push(...list.map((record) => decodeLate(record.value)!.offset));
@@ -163,6 +163,22 @@ describe('the running rollup', () => {
     await until(() => bench.log.commits.length > 0);
     assert.deepEqual(bench.steps, ['write', 'alert', 'alert', 'alert', 'late', 'commit']);
     assert.equal(new Set(asked).size, 1);
+  });
+
+  it('puts what is late into the partition of the late log that has the number of its own', async () => {
+    const bench = new Bench(records(3), records(3));
+    const placed: [number, number][] = [];
+    const appendLate: RollupOptions['appendLate'] = async (partition, list) => {
+      for (const { value } of list) placed.push([partition, decodeLate(value)!.partition]);
+      return done;
+    };
+    rollup = await bench.start({ appendLate });
+    for (const partition of [0, 1]) await bench.log.deliver(partition);
+    await until(() => bench.log.commits.length > 1);
+    assert.deepEqual(placed.sort(), [
+      [0, 0],
+      [1, 1],
+    ]);
   });
 
   it('waits for the late log in the same way, with the rows already durable', async () => {

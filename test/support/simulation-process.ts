@@ -124,7 +124,7 @@ export class Member {
         liveMs: 2_000,
       },
       store: { write: (rows, signal) => this.#write(rows, signal) },
-      appendLate: (records) => this.#appendLate(records),
+      appendLate: (_partition, records) => this.#appendLate(records),
       appendPanes: (partition, records) => this.#appendPanes(partition, records),
       deadLetter: async () => done,
       telemetry,
