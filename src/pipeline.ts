@@ -19,6 +19,7 @@ import type { Settings } from './config/schema.ts';
 import type { Config, Loaded } from './config.ts';
 import { done, type Outcome, succeed } from './errors.ts';
 import { openSpool, type Spool } from './journal/spool.ts';
+import { spreadOf } from './journal/spread.ts';
 import { startTelemetry } from './logger.ts';
 import { readingRecord } from './parts/accept.ts';
 import { ACCOUNTS_GROUP, openAccounts } from './parts/accounts.ts';
@@ -110,7 +111,7 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
     ...{ options, streams, spool, ledger, hold, received, telemetry, threads, undo },
     spoolId: accounts?.spoolId,
   });
-  if (role !== 'rollup' && config.kafka) startPart('forward');
+  const forward = role !== 'rollup' && config.kafka ? startPart('forward') : null;
   const rollup = role === 'gateway' ? null : startPart('rollup');
   // After the rollup, so that it is stopped before it, and what it wrote last is counted.
   const understanding = understands ? startPart('understand') : null;
@@ -187,7 +188,8 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
 
   /**
    * The rollup begins anew from its checkpoint, which knows a new stream from one that it has read all along, before the
-   * first reading of a new stream can be in the log: none is taken for a stranger.
+   * first reading of a new stream can be in the log: none is taken for a stranger. So does what forwards, where it has to
+   * know by what the readings are spread.
    */
   async function addStreams(added: readonly Stream[]): Promise<Outcome> {
     const accept = await prepare?.(added);
@@ -197,6 +199,7 @@ async function start(options: PipelineOptions, undo: Undo[]): Promise<Outcome<Pi
       board.add(stream);
     }
     await rollup?.restart();
+    if (added.some(({ name }) => spreadOf(streams).has(name))) await forward?.restart();
     await accept?.value();
     return done;
   }

@@ -7,7 +7,7 @@
 export interface Reading {
   /** Name of the stream, as in the configuration. */
   readonly stream: string;
-  /** What the reading is partitioned and ordered by. Default: the device. */
+  /** What the reading is ordered by, within its series at least; see journal/spread.ts. Default: the device. */
   readonly key: string;
   /** Event time, epoch milliseconds, an integer: the device's stamp, or the gateway's where the payload has none. */
   readonly timeMs: number;

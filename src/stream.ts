@@ -92,7 +92,7 @@ export interface Stream {
   readonly compression?: 'none' | 'gzip';
   /** Path of the JSON Schema file, resolved; null = any object. */
   readonly schema: string | null;
-  /** Tag or payload field the reading is partitioned and ordered by. */
+  /** Tag or payload field the reading is ordered by; partitioned, too, where it is a tag: journal/spread.ts. */
   readonly key: string;
   /** Fields whose values together make two messages the same event; empty = series + time. */
   readonly identity: readonly string[];

@@ -9,6 +9,7 @@ import { checkCaptures } from '../inspect/enrich.ts';
 import { createInspector, DEFAULT_LIMITS } from '../inspect/inspect.ts';
 import { createRouter } from '../inspect/route.ts';
 import { partitionOf } from '../journal/kafka-partition.ts';
+import { spreadOf, spreadText } from '../journal/spread.ts';
 import type { Inspection, Message, Reading, Refusal, RefusalCode } from '../reading.ts';
 import { windowStarts } from '../rollup/window.ts';
 import { matchTopic, type Stream } from '../stream.ts';
@@ -108,7 +109,7 @@ function traceReading(config: Config, stream: Stream, reading: Reading, received
   const pane = windows.find(({ window }) => window === stream.windows[0]!.label)!;
   return {
     key,
-    partition: config.kafka ? partitionOf(key, config.kafka.partitions) : 0,
+    partition: config.kafka ? partitionOf(spreadText(reading, spreadOf(config.streams)), config.kafka.partitions) : 0,
     timeMs,
     tags,
     values,

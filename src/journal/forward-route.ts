@@ -1,18 +1,21 @@
 /**
- * All lanes, and which of them a record takes: a reading that of its key, a tick every one of the readings, refusals and
- * what became of them, late readings, panes and accounts those of the topics of these names.
+ * All lanes, and which of them a record takes: a reading that of its key or its tags (spread.ts), a tick every one of the
+ * readings, refusals and what became of them, late readings, panes and accounts those of the topics of these names.
  */
 import type { LogRecord } from '../log.ts';
 import { Lane } from './forward-lane.ts';
 import { partitionOf } from './kafka-partition.ts';
 import type { KafkaTopic, TopicRole } from './kafka-topics.ts';
+import { type Spread, spreadTextOf } from './spread.ts';
 
 export class Lanes {
   readonly readings: readonly Lane[];
   readonly all: readonly Lane[];
   readonly #byKind: Readonly<Record<Exclude<LogRecord['kind'], 'tick'>, readonly Lane[]>>;
+  readonly #spread: Spread;
 
-  constructor(topics: Readonly<Record<TopicRole, KafkaTopic>>) {
+  constructor(topics: Readonly<Record<TopicRole, KafkaTopic>>, spread: Spread) {
+    this.#spread = spread;
     const deadLetters = lanesOf(topics.deadletters);
     const commands = lanesOf(topics.commands);
     this.#byKind = {
@@ -33,7 +36,8 @@ export class Lanes {
   of(record: LogRecord): readonly Lane[] {
     if (record.kind === 'tick') return this.readings;
     const among = this.#byKind[record.kind];
-    return [among[partitionOf(record.key, among.length)]!];
+    const text = record.kind === 'reading' ? spreadTextOf(record, this.#spread) : record.key;
+    return [among[partitionOf(text, among.length)]!];
   }
 
   bytes(): number {

@@ -2,13 +2,13 @@
  * Drains the spool into Kafka, in the spool's order. A reader of the spool like any other (group `forward`), in a worker
  * thread of its own: between the devices and this there is only the log on disk.
  *
- * Where a record goes (forward-route.ts): a reading to the partition of its key, a tick to *every* partition of the
- * readings, in its place among them; refusals, late readings and panes to the topics of those names.
+ * Where a record goes (forward-route.ts): a reading to the partition of its key or its tags, a tick to *every* partition of
+ * the readings, in its place among them; refusals, late readings and panes to the topics of those names.
  *
  * What is promised
  * - At least once. Committed is the smallest spool offset that Kafka may not have yet (`floor`), about once a second
  *   and at a stop; a crash repeats what came after it, and readers of the log count a reading once.
- * - Order per key, in the sense that matters with repetitions: first occurrences are in spool order. A lane has one
+ * - Order within a partition, in the sense that matters with repetitions: first occurrences are in spool order. A lane has one
  *   request under way, and a failed one is repeated from its first record before anything behind it.
  * - `onProgress(offset)`: Kafka has everything below. With `ack: kafka` the gateway answers devices by it. It is one
  *   number for one ordered spool, so one partition that takes nothing holds it back for all devices.
@@ -36,6 +36,7 @@ import { forwardRequests, type RequestLimits, type Schedule } from './forward-re
 import { Lanes } from './forward-route.ts';
 import { MAX_BATCH_RECORDS, type Sender } from './kafka-sender.ts';
 import type { KafkaTopic, TopicRole } from './kafka-topics.ts';
+import { BY_KEY, type Spread } from './spread.ts';
 
 export interface ForwardLimits extends RequestLimits {
   readonly queuedBytes: number;
@@ -69,6 +70,8 @@ export interface ForwardOptions {
   /** The spool. */
   readonly reader: LogReader;
   readonly topics: Readonly<Record<TopicRole, KafkaTopic>>;
+  /** Default: every reading by its key. */
+  readonly spread?: Spread;
   readonly sender: Sender;
   readonly limits: ForwardLimits;
   readonly telemetry: Telemetry;
@@ -123,7 +126,7 @@ const timeout: Schedule = (ms, task) => {
 
 export async function startForward(options: ForwardOptions): Promise<Forward> {
   const { reader, limits, telemetry, clock, schedule = timeout } = options;
-  const lanes = new Lanes(options.topics);
+  const lanes = new Lanes(options.topics, options.spread ?? BY_KEY);
 
   /** The spool offset to be read next: every record below went to its lanes, or was passed over for a parked one. */
   let position = 0;

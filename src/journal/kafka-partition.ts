@@ -1,6 +1,7 @@
 /**
- * Which partition a key belongs to: murmur2 over its UTF-8 bytes, made positive, modulo the number of partitions. The
- * same as the default partitioner of Kafka's Java client, so that other producers and consumers of the topics agree.
+ * Which partition a key, or the text that spreads readings in its place (spread.ts), belongs to: murmur2 over its UTF-8 bytes,
+ * made positive, modulo the number of partitions. The same as the default partitioner of Kafka's Java client, so that other
+ * producers and consumers of the topics agree.
  */
 
 const SEED = 0x9747b28c | 0;

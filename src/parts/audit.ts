@@ -9,6 +9,7 @@
 import type { RollupConfig } from '../config.ts';
 import { type Outcome, succeed } from '../errors.ts';
 import { partitionOf } from '../journal/kafka-partition.ts';
+import { spreadOf } from '../journal/spread.ts';
 import type { LogReader, Origin, StoredRecord } from '../log.ts';
 import { decodeReading } from '../reading.ts';
 import type { Fate, FatePlace } from '../rollup/engine.ts';
@@ -222,12 +223,18 @@ class Audit {
   }
 
   finish(): Verdict {
-    const { beside, verify: options } = this.#options;
+    const { beside, streams, verify: options } = this.#options;
     const { partitions } = options.reader;
+    const all = Array.from({ length: partitions }, (_, partition) => partition);
+    // Accounts name devices without their streams, and some streams may spread the readings of one device over all partitions.
+    const isByKey = spreadOf(streams).size === 0;
+    const partitionsOf = (device: string) => (isByKey ? [partitionOf(device, partitions)] : all);
+    const reachedIn = (partition: number, spool: string) =>
+      this.#reached.get(`readings/${partition}`)?.get(spool) ?? -1;
     const reached = (device: string, spool: string) =>
       beside === null
         ? Number.POSITIVE_INFINITY
-        : (this.#reached.get(`readings/${partitionOf(device, partitions)}`)?.get(spool) ?? -1);
+        : Math.min(...partitionsOf(device).map((partition) => reachedIn(partition, spool)));
     return this.books.finish(this.#frontierMs, reached);
   }
 

@@ -4,6 +4,7 @@ import { type Forward, forwardLimits, startForward } from '../journal/forward.ts
 import { kafkaSender } from '../journal/kafka-sender.ts';
 import { kafkaTopics, untilTopicsReady } from '../journal/kafka-topics.ts';
 import { openSpoolReader } from '../journal/spool-reader.ts';
+import { spreadOf } from '../journal/spread.ts';
 import type { Telemetry } from '../telemetry.ts';
 import { spoolFolder } from './folders.ts';
 import { PartStates } from './states.ts';
@@ -42,6 +43,7 @@ export async function startForwardPart(
     forward = await startForward({
       reader,
       topics: kafkaTopics(kafka),
+      spread: spreadOf(config.streams),
       sender,
       limits: forwardLimits(kafka),
       ...(data.tallyFrom === undefined ? undefined : { tallyFrom: data.tallyFrom }),

@@ -26,6 +26,12 @@ streams:
     tags: [page]
     metrics: []
     windows: [1m]
+  chat:
+    topic: chat/{team}
+    key: conversation
+    time: ts
+    metrics: []
+    windows: [1m]
   plain:
     topic: plain/{device}
     metrics: [x]
@@ -212,6 +218,15 @@ describe('millrace check', () => {
       ]);
     });
 
+    it('names the partition of its series where the key is none of the tags', async () => {
+      const partitions = new Set<string>();
+      for (let number = 0; number < 20; number++) {
+        const { lines } = await message('chat/shop', `{"ts":1700000000000,"conversation":"c${number}"}`);
+        partitions.add(lines.find((line) => line.startsWith('key '))!.replace(`c${number}:`, ''));
+      }
+      assert.equal(partitions.size, 1);
+    });
+
     const refusals: Record<string, { topic: string; payload: string | Uint8Array; last: RegExp; passed: string[] }> = {
       'no stream has its topic': {
         topic: 'sensors/a/d1/humidity',
@@ -378,7 +393,7 @@ describe('millrace check', () => {
       const wrong: [string, Partial<CheckOptions>, RegExp][] = [
         ['{ "type": "objct" }', {}, /The schema .*new\.json cannot be used/],
         [SCHEMA, { last: 'yesterday' }, /--last yesterday is not a duration such as 24h/],
-        [SCHEMA, { stream: 'no' }, /there is no stream no; the configuration has environment, clicks, plain/],
+        [SCHEMA, { stream: 'no' }, /there is no stream no; the configuration has environment, clicks, chat, plain/],
         [SCHEMA, { topic: 'a', payload: 'b' }, /not both/],
       ];
       for (const [schema, options, expected] of wrong) {

@@ -92,6 +92,10 @@ describe('The chat sample', function () {
     again.end();
     await until(async () => total(await rowsOf('first_response')) === 1, DEADLINE_MS, 'the answer is counted');
     await until(async () => total(await rowsOf('sentiment')) === 3, DEADLINE_MS, 'all messages are counted');
+    // One series, whichever conversations its messages are of: c1 and c2 would be in two partitions by themselves.
+    const ofTeam = async () =>
+      (await rowsAt<Row>(http, 'stream=chat&window=10s')).filter(({ metric }) => metric === '');
+    await until(async () => total(await ofTeam()) === 5, DEADLINE_MS, 'each message is in the row of its team');
 
     const [answer] = await rowsOf('first_response');
     assert.deepEqual(answer!.tags, { agent: 'anna', intent: 'outage', team: 'shop' });

@@ -163,7 +163,8 @@ ${ROLLUP}${OLD}`;
         ['rollup', rollup],
         ['gateway', gateway],
       ] as const) {
-        write(role, read(role) + added('hup'));
+        // By their key the readings of a device would be in both partitions.
+        write(role, read(role) + added('hup').replace('time: ts', 'key: v, time: ts'));
         process.child.kill('SIGHUP');
         await publishing(
           gateway,

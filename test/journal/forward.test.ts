@@ -4,8 +4,9 @@ import { done, fail } from '../../src/errors.ts';
 import { type Forward, type ForwardLimits, forwardLimits, startForward } from '../../src/journal/forward.ts';
 import { partitionOf } from '../../src/journal/kafka-partition.ts';
 import { kafkaTopics } from '../../src/journal/kafka-topics.ts';
+import type { Spread } from '../../src/journal/spread.ts';
 import type { LogRecord, StoredRecord } from '../../src/log.ts';
-import { decodeRefusal } from '../../src/reading.ts';
+import { decodeRefusal, encodeReading } from '../../src/reading.ts';
 import { silentTelemetry } from '../../src/telemetry.ts';
 import { logContract } from '../contracts/log.ts';
 import { FakeKafka, MemoryLog, nameOf, SimulatedTime, tooLarge, unreachable } from './forward-fixture.ts';
@@ -58,8 +59,9 @@ describe('forward', () => {
     assert.deepEqual(ends, []);
   });
 
-  async function start(limits: Partial<ForwardLimits> = {}): Promise<void> {
+  async function start(limits: Partial<ForwardLimits> = {}, spread?: Spread): Promise<void> {
     forward = await startForward({
+      ...(spread && { spread }),
       reader: spool.reader,
       topics,
       sender: kafka,
@@ -86,6 +88,25 @@ describe('forward', () => {
       assert.deepEqual(stored(`t.readings/${partition}`).map(numberOf), expected);
     }
     assert.equal(forward.progress(), 200);
+  });
+
+  it('sends all readings of a series to one partition, where their keys say nothing about the series', async () => {
+    const records = Array.from({ length: 60 }, (_, i) => {
+      const [key, tags] = [`conversation-${i % 17}`, { team: `team-${i % 5}` }];
+      return reading(key, i, encodeReading({ stream: 'environment', key, timeMs: i, tags, values: {} }));
+    });
+    spool.append(records);
+    await start({}, new Map([['environment', ['team']]]));
+    await time.pass(1_000);
+    const teamOf = (record: LogRecord) => JSON.parse(Buffer.from(record.value).toString()).tags.team as string;
+    const teams = [0, 1, 2].map((partition) => new Set(stored(`t.readings/${partition}`).map(teamOf)));
+    assert.equal(new Set(teams.flatMap((each) => [...each])).size, 5);
+    assert.equal(
+      teams.reduce((sum, { size }) => sum + size, 0),
+      5,
+      'no team is in two partitions',
+    );
+    assert.ok(teams.filter(({ size }) => size > 0).length > 1, 'they are spread');
   });
 
   it('sends a tick to every partition of the readings, in its place among them', async () => {

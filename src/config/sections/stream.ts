@@ -41,7 +41,7 @@ export const stream = section('A named kind of reading.', {
   precision: choice('Unit of the timestamps, of line-protocol only.', [...PRECISIONS], 'ns'),
   schema: optionalText('JSON Schema file that payloads must match.', FILE),
   key: optionalText(
-    'Topic capture or payload field that readings are partitioned and ordered by; default: device.',
+    'Topic capture or payload field that readings are ordered by, and partitioned by if it is a tag; default: device.',
     FIELD,
   ),
   identity: fields('Fields that together make two messages the same event; default: series and time.'),
