@@ -11,6 +11,7 @@
  *   awaited      it differs, and late readings of its window wait for a repair (awaited.ts): it will be written again
  *   open         not closed by the end of the log, as it was at the beginning of the check
  *   out of reach stored, but the log does not go back far enough to tell
+ * A series lies in one partition. The rows of another one that has readings of it are missing.
  * A repaired row (rev > 0) holds late readings too: it is compared with a recomputation that has them (recompute.ts).
  *
  * The rules are today's: windows closed under another configuration differ from what it would make of them.
@@ -263,7 +264,7 @@ class Verification {
       if (row.startMs < fromMs || row.startMs >= toMs) continue;
       const lane = this.#lanes.find(({ stream, window }) => stream.name === row.stream && window.label === row.window);
       if (lane === undefined) continue;
-      lane.expected.set(rowKey(row), { row, partition: walk.partition });
+      lane.expect(row, walk.partition);
       this.#held++;
     }
     onProgress?.({
@@ -387,6 +388,12 @@ class Lane {
     this.stream = stream;
     this.window = window;
     this.comparedToMs = fromMs;
+  }
+
+  /** A series in two partitions has two rows for a place that can hold one: the second is found missing. */
+  expect(row: Row, partition: number): void {
+    const place = rowKey(row);
+    this.expected.set(this.expected.has(place) ? `${place} ${partition}` : place, { row, partition });
   }
 }
 

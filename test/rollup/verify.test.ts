@@ -142,6 +142,18 @@ describe('verify', () => {
     ]);
   });
 
+  it('misses the rows of a series in a second partition, because the store can hold those of one only', async () => {
+    const at = installation(1);
+    const [records = []] = at.workload.partitions;
+    const rows = new Rows(truth(1, 0, records, at.workload).rows.values());
+    const twice = { ...at, log: new MemoryLog([records, records]), rows };
+    const found: Difference[] = [];
+    const { rowsCompared, open } = await check(twice, { group: null, onDifference: (each) => found.push(each) });
+    assert.deepEqual([rowsCompared, open], [rows.byKey.size, 0]);
+    const expected = [...rows.byKey.values()].map((row) => `missing ${rowKey(row)} `);
+    assert.deepEqual(found.map(name).sort(), expected.sort());
+  });
+
   it('looks only at the range and the stream that it is asked about', async () => {
     const at = installation(1);
     const rows = [...at.rows.byKey.values()];
