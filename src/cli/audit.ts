@@ -11,7 +11,7 @@ import type { Imbalance, Totals } from '../parts/audit-books.ts';
 import { type AuditAnswer, auditAnswer, runAudit } from '../parts/audit-run.ts';
 import { formatDuration } from '../units.ts';
 import { auditOf } from './gateway-api.ts';
-import { readConfig } from './open.ts';
+import { readConfigOfLog } from './open.ts';
 import { EXIT, parseRange, parseTimeMs, progress, report, type Terminal } from './terminal.ts';
 import { describeDifference } from './verify.ts';
 
@@ -37,7 +37,7 @@ export async function audit(options: AuditCommand, terminal: Terminal): Promise<
     return EXIT.usage;
   }
   if (options.url !== undefined) return askGateway(options.url, options, terminal);
-  const config = await readConfig(options, terminal);
+  const config = await readConfigOfLog(options, terminal);
   return typeof config === 'number' ? config : run(options, asked, config, terminal);
 }
 

@@ -38,12 +38,15 @@ export interface OpenedLog extends OpenedLogs {
   readonly config: Config;
 }
 
-export async function openForReading(options: ConfigOptions, terminal: Terminal): Promise<OpenedLog | number> {
+/** The configuration of a log that can be read from here: without a data folder nothing would be called equal to nothing. */
+export async function readConfigOfLog(options: ConfigOptions, terminal: Terminal): Promise<Config | number> {
   const config = await readConfig(options, terminal);
-  if (typeof config === 'number') return config;
-  if (config.kafka === null && !existsSync(config.data)) {
-    terminal.err(`millrace: there is no data folder ${config.data}: no gateway of this configuration has run here`);
-    return EXIT.usage;
-  }
-  return { config, ...openLogs(config) };
+  if (typeof config === 'number' || config.kafka !== null || existsSync(config.data)) return config;
+  terminal.err(`millrace: there is no data folder ${config.data}: no gateway of this configuration has run here`);
+  return EXIT.usage;
+}
+
+export async function openForReading(options: ConfigOptions, terminal: Terminal): Promise<OpenedLog | number> {
+  const config = await readConfigOfLog(options, terminal);
+  return typeof config === 'number' ? config : { config, ...openLogs(config) };
 }

@@ -65,7 +65,7 @@ describe('The command line', function () {
     assert.equal(await codeOf(['check', '--topic', 's/d', '--payload', '-'], '{"v":1}'), 1);
     assert.equal(await codeOf(['check', '--config', 'absent.yaml']), 2);
     assert.equal(await codeOf(['verify', '--from', 'yesterday']), 2);
-    assert.equal(await codeOf(['verify']), 2, 'there is no data folder');
+    for (const command of ['verify', 'audit']) assert.equal(await codeOf([command]), 2, 'there is no data folder');
     mkdirSync(join(folder, 'data'));
     assert.equal(await codeOf(['verify']), 0);
     assert.equal(await codeOf(['deadletters', 'list', '--json']), 0);

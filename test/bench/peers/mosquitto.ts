@@ -54,7 +54,9 @@ export async function startMosquittoWith(agent: Agent, brokers: string): Promise
         log = (log + text).slice(-20_000);
       });
     }
-    await until(() => agent.connected.test(log), START_MS, `${agent.name} is connected: ${log}`);
+    await until(() => agent.connected.test(log), START_MS, `${agent.name} is connected`).catch((failure: Error) => {
+      throw new Error(`${failure.message}: ${log}`);
+    });
     // its subscription is on its way
     await sleep(500);
   };
