@@ -1,7 +1,8 @@
 /**
  * Benthos behind Mosquitto (mosquitto.ts): what Redpanda Connect was called until 2024, and the last of its releases with all of
  * this under an open licence in one Go module. It writes the same JSON as Telegraf. Its defaults of threads and requests in
- * flight, which are quicker and do not keep the order of a device.
+ * flight, which are quicker and do not keep the order of a device; not its compression, snappy, which the reader that
+ * looks for what was lost does not know.
  */
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
@@ -55,6 +56,7 @@ output:
     seed_brokers: ${JSON.stringify(brokers)}
     topic: "${topic}"
     key: \${! @device }
+    compression: none
     batching: { count: 5000, period: 100ms }
 logger: { level: INFO }
 `;
