@@ -66,6 +66,11 @@ export function forwardLimits(kafka: Pick<KafkaConfig, 'lingerMs' | 'batchBytes'
   };
 }
 
+/** How long the reader of a forward rests when it has read everything: what lingers anyway is not needed at once. */
+export function forwardRestMs({ lingerMs }: Pick<KafkaConfig, 'lingerMs'>): number {
+  return lingerMs / 4;
+}
+
 export interface ForwardOptions {
   /** The spool. */
   readonly reader: LogReader;

@@ -2,10 +2,11 @@
  * The topics of one installation, and making sure that they are as the configuration says.
  *
  * A reading's partition is murmur2 of its key over the *configured* count, so a topic with another count would spread
- * one key over two partitions as soon as it was changed: such a topic is refused at the start, with the way out.
+ * one key over two partitions as soon as it was changed: such a topic is refused at the start, with the way out. So is one
+ * whose batches the broker compresses anew by a method that our reader does not know.
  * Kafka being away is no reason not to start: `untilTopicsReady` goes on trying and says so.
  */
-import type { Admin, ITopicConfig } from 'kafkajs';
+import { type Admin, ConfigResourceTypes, type ITopicConfig } from 'kafkajs';
 import type { KafkaConfig } from '../config.ts';
 import { done, type Failure, fail, type Outcome } from '../errors.ts';
 import type { RecordKind } from '../log.ts';
@@ -14,6 +15,8 @@ import type { Telemetry } from '../telemetry.ts';
 import { disconnected, kafkaClient } from './kafka-client.ts';
 import { classify, needsPerson } from './kafka-errors.ts';
 
+/** The values of a topic's `compression.type` under which all batches in it can be read: as they were sent, or as we know. */
+const READABLE = ['producer', 'gzip', 'uncompressed'];
 const TRIES = 30;
 const TRY_PAUSE_MS = 100;
 
@@ -127,7 +130,29 @@ async function prepare(admin: Admin, config: KafkaConfig, telemetry: Telemetry):
     const found = topics.find((topic) => topic.name === name)?.partitions.length ?? 0;
     if (found !== partitions) return mismatch(name, found, partitions, config);
   }
+  for (const { name, compression } of await compressionsOf(admin, wanted)) {
+    if (!READABLE.includes(compression)) return unreadable(name, compression);
+  }
   return done;
+}
+
+/** Empty where we may not ask, or the service does not say: then the reader finds out. */
+async function compressionsOf(
+  admin: Admin,
+  topics: readonly KafkaTopic[],
+): Promise<readonly { readonly name: string; readonly compression: string }[]> {
+  const configNames = ['compression.type'];
+  try {
+    const { resources } = await admin.describeConfigs({
+      includeSynonyms: false,
+      resources: topics.map(({ name }) => ({ type: ConfigResourceTypes.TOPIC, name, configNames })),
+    });
+    return resources.flatMap(({ resourceName: name, configEntries }) =>
+      configEntries.map(({ configValue: compression }) => ({ name, compression })),
+    );
+  } catch {
+    return [];
+  }
 }
 
 /** What is asked of topics just made is true a moment later. */
@@ -160,5 +185,12 @@ function mismatch(name: string, found: number, wanted: number, config: KafkaConf
   return fail(
     'KAFKA_TOPIC_MISMATCH',
     `topic ${name} has ${found} ${found === 1 ? 'partition' : 'partitions'} in Kafka and must have ${wanted}: ${wayOut}`,
+  );
+}
+
+function unreadable(name: string, compression: string): Outcome {
+  return fail(
+    'KAFKA_TOPIC_MISMATCH',
+    `topic ${name} has compression.type ${compression} in Kafka, which Millrace cannot read: set it to producer, gzip or uncompressed, for the topic or for the brokers`,
   );
 }

@@ -18,6 +18,8 @@ export interface SpoolConsumerOptions {
   readonly progress: Progress | null;
   /** How long `stop` lets the batch under way run before its signal aborts. */
   readonly stopBatchMs: number;
+  /** With progress: how long one that has read everything rests before it takes more. */
+  readonly restMs: number;
   readonly offsets: () => Promise<{ firstOffset: number; endOffset: number }>;
   readonly checkpoint: () => Promise<Outcome<Checkpoint | null>>;
   readonly walk: (fromOffset: number) => LogWalk;
@@ -120,7 +122,7 @@ export class SpoolConsumer implements LogConsumer {
   }
 
   async #read(walk: LogWalk): Promise<LogBatch | null> {
-    const { progress, offsets } = this.#options;
+    const { progress, offsets, restMs } = this.#options;
     return this.#tried(async () => {
       const batch = await walk.next();
       if (batch) {
@@ -128,8 +130,13 @@ export class SpoolConsumer implements LogConsumer {
         else if (batch.nextOffset >= this.#endOffset) this.#endOffset = (await offsets()).endOffset;
         return { partition: 0, ...batch, endOffset: Math.max(batch.nextOffset, this.#endOffset) };
       }
-      if (progress) await progress.waitBeyond(walk.nextOffset, WAIT_MS, this.#stop.signal);
-      else await pause(POLL_MS, this.#stop.signal);
+      if (!progress) {
+        await pause(POLL_MS, this.#stop.signal);
+        return null;
+      }
+      // While it rests the writer need not wake it, which is the dearer half of a look.
+      if (restMs > 0) await pause(restMs, this.#stop.signal);
+      await progress.waitBeyond(walk.nextOffset, WAIT_MS, this.#stop.signal);
       return null;
     });
   }

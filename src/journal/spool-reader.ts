@@ -29,6 +29,8 @@ export interface SpoolReaderOptions {
   readonly files?: Files;
   /** How long `stop` lets the batch under way run before its signal aborts. */
   readonly stopBatchMs?: number;
+  /** A consumer that has read everything rests so long before it takes more: each look costs what a few records cost. Default: 0. */
+  readonly restMs?: number;
 }
 
 export interface SpoolReader extends LogReader {
@@ -53,14 +55,17 @@ class FolderReader implements SpoolReader {
   readonly #heads = new Map<number, SegmentHead>();
   readonly #landmarks = new Landmarks();
   readonly #stopBatchMs: number;
+  readonly #restMs: number;
   readonly #consumers = new Set<SpoolConsumer>();
   readonly #seenDamage = new Set<string>();
   /** Without progress: stands at the end of the log as last seen. */
   #tail: LogWalk | null = null;
   #tailBusy: Promise<unknown> = Promise.resolve();
 
-  constructor({ folder, progress, telemetry, files = nodeFiles, stopBatchMs = STOP_BATCH_MS }: SpoolReaderOptions) {
+  constructor(options: SpoolReaderOptions) {
+    const { folder, progress, telemetry, files = nodeFiles, stopBatchMs = STOP_BATCH_MS, restMs = 0 } = options;
     this.#stopBatchMs = stopBatchMs;
+    this.#restMs = restMs;
     this.#folder = folder;
     this.#files = files;
     this.#telemetry = telemetry;
@@ -75,6 +80,7 @@ class FolderReader implements SpoolReader {
       telemetry: this.#telemetry,
       progress: this.#progress,
       stopBatchMs: this.#stopBatchMs,
+      restMs: this.#restMs,
       offsets: () => this.#offsets(),
       checkpoint: () => this.checkpoint(group, 0),
       walk: (fromOffset) => this.#walk(fromOffset),

@@ -32,6 +32,8 @@ import type { Part, ThreadData } from './threads.ts';
 
 /** Few readings are late. */
 const LATE_SEGMENT_BYTES = 4 * 2 ** 20;
+/** Between two looks into the spool of one that has read everything. */
+const REST_MS = 20;
 
 /** What joins two stages. */
 interface Panes {
@@ -133,6 +135,7 @@ export async function startRollupPart(data: ThreadData, telemetry: Telemetry): P
         ...(data.progress ? { progress: data.progress } : undefined),
         clock: systemClock,
         telemetry,
+        restMs: REST_MS,
       });
     }
     side = await insist('rollup', 'opening the late log', () => openSideLog(config, telemetry));

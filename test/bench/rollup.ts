@@ -186,7 +186,9 @@ class Bench {
     await before.end('SIGKILL');
     if (counted >= this.#load.readings) throw new Error('all was counted before the kill: give more --readings');
     const killedMs = performance.now();
-    const after = await startGateway(options);
+    // a rollup's data folder, and with it the embedded store, goes by the port
+    const { mqttPort, httpPort } = before;
+    const after = await startGateway({ ...options, mqttPort, httpPort });
     try {
       await until(async () => (await after.metric('millrace_rows_written_total')) > 0);
       const recoverySeconds = (performance.now() - killedMs) / 1_000;

@@ -64,6 +64,36 @@ describe('the topics in a real Kafka', () => {
     }
   });
 
+  it('are refused when the broker compresses them anew by a method that cannot be read, and taken once it does not', async () => {
+    const config = kafkaConfig(brokers);
+    const name = `${config.prefix}.readings`;
+    const set = (value: string) =>
+      withAdmin(brokers, (admin) =>
+        admin.alterConfigs({
+          validateOnly: false,
+          resources: [{ type: TOPIC, name, configEntries: [{ name: 'compression.type', value }] }],
+        }),
+      );
+    try {
+      await makeTopic(config, kafkaTopics(config).readings);
+      await set('zstd');
+      const outcome = await prepareTopics(config, silentTelemetry());
+      assert.ok(!outcome.ok);
+      const { code, message, retryable } = outcome.failure;
+      assert.equal(code, 'KAFKA_TOPIC_MISMATCH');
+      assert.equal(retryable, false);
+      assert.equal(
+        message,
+        `topic ${name} has compression.type zstd in Kafka, which Millrace cannot read: ` +
+          'set it to producer, gzip or uncompressed, for the topic or for the brokers',
+      );
+      await set('gzip');
+      assert.deepEqual(await prepareTopics(config, silentTelemetry()), { ok: true, value: undefined });
+    } finally {
+      await dropTopics(config);
+    }
+  });
+
   it('are not made where that is switched off; what is missing is named', async () => {
     const config = kafkaConfig(brokers, { createTopics: false });
     const outcome = await prepareTopics(config, silentTelemetry());

@@ -253,6 +253,42 @@ describe('a reader of the spool', () => {
     assert.ok(aborted);
   });
 
+  it('rests when it has read everything: what comes meanwhile is not fetched one by one, and a stop does not wait for it', async () => {
+    const files = disk.restart();
+    spool = await opened({ files });
+    await append(spool, recordsOf(3));
+    const seen: number[] = [];
+    const handlers = { ...silent(), batch: async ({ records }: LogBatch) => void seen.push(...records.map(numberOf)) };
+    const consumer = await reader({ spool, files, restMs: 3_600_000 }).consume('g', handlers);
+    await until(() => seen.length === 3);
+    await new Promise((resolve) => setImmediate(resolve));
+    for (let i = 3; i < 10; i++) await append(spool, recordsOf(1, i));
+    await consumer.stop();
+    assert.deepEqual(seen, [0, 1, 2]);
+  });
+
+  it('goes on after its rest with all that came meanwhile', async () => {
+    const files = disk.restart();
+    spool = await opened({ files });
+    const batches: number[][] = [];
+    const handlers = {
+      ...silent(),
+      batch: async ({ records }: LogBatch) => void batches.push(records.map(numberOf)),
+    };
+    const consumer = await reader({ spool, files, restMs: 200 }).consume('g', handlers);
+    await append(spool, recordsOf(1));
+    await until(() => batches.length === 1);
+    await new Promise((resolve) => setImmediate(resolve));
+    for (let i = 1; i < 10; i++) await append(spool, recordsOf(1, i));
+    await until(() => batches.flat().length === 10);
+    await consumer.stop();
+    assert.deepEqual(
+      batches.flat(),
+      Array.from({ length: 10 }, (_, i) => i),
+    );
+    assert.ok(batches.length < 10, `${batches.length} batches`);
+  });
+
   it('in another thread is woken by what becomes durable', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'millrace-spool-'));
     const inMainThread = await opened({ folder });
