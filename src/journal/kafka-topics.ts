@@ -6,7 +6,7 @@
  * whose batches the broker compresses anew by a method that our reader does not know.
  * Kafka being away is no reason not to start: `untilTopicsReady` goes on trying and says so.
  */
-import { type Admin, ConfigResourceTypes, type ITopicConfig } from 'kafkajs';
+import kafkajs, { type Admin, type ITopicConfig } from 'kafkajs';
 import type { KafkaConfig } from '../config.ts';
 import { done, type Failure, fail, type Outcome } from '../errors.ts';
 import type { RecordKind } from '../log.ts';
@@ -17,6 +17,7 @@ import { classify, needsPerson } from './kafka-errors.ts';
 
 /** The values of a topic's `compression.type` under which all batches in it can be read: as they were sent, or as we know. */
 const READABLE = ['producer', 'gzip', 'uncompressed'];
+const { TOPIC } = kafkajs.ConfigResourceTypes;
 const TRIES = 30;
 const TRY_PAUSE_MS = 100;
 
@@ -145,7 +146,7 @@ async function compressionsOf(
   try {
     const { resources } = await admin.describeConfigs({
       includeSynonyms: false,
-      resources: topics.map(({ name }) => ({ type: ConfigResourceTypes.TOPIC, name, configNames })),
+      resources: topics.map(({ name }) => ({ type: TOPIC, name, configNames })),
     });
     return resources.flatMap(({ resourceName: name, configEntries }) =>
       configEntries.map(({ configValue: compression }) => ({ name, compression })),
