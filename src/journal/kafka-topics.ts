@@ -149,7 +149,8 @@ async function compressionsOf(
       resources: topics.map(({ name }) => ({ type: TOPIC, name, configNames })),
     });
     return resources.flatMap(({ resourceName: name, configEntries }) =>
-      configEntries.map(({ configValue: compression }) => ({ name, compression })),
+      // A service that does not know the setting may answer without a value.
+      configEntries.flatMap(({ configValue: compression }) => (compression ? [{ name, compression }] : [])),
     );
   } catch {
     return [];

@@ -1,7 +1,8 @@
 /**
  * Reads a spool: the log of src/log.ts with the one partition 0. Any number of readers, in any thread or process; they
  * lock nothing and write nothing but their own checkpoints (cursor.ts). A reader in the writer's process is given the
- * spool's `progress`, learns of new records at once and never sees one that is not durable; others look every POLL_MS.
+ * spool's `progress`, learns of new records at once, or after its rest, and never sees one that is not durable; others look
+ * every POLL_MS.
  *
  * What cannot be read is passed over and reported: `damage`, the log, and the hole in the offsets of the batches.
  * Reading errors (EIO, a folder that is not there yet) are tried again for ever by `consume`; `range` throws them.

@@ -35,7 +35,7 @@ import { encodeCheckpoint, streamHash } from './checkpoint.ts';
 import { type LateReason, lateRecord } from './late.ts';
 import { type OnClosed, OpenWindows } from './open-windows.ts';
 import type { Cell, OpenWindow, Series } from './pane.ts';
-import { decodePane, decodeTick, type PassedPane, paneRecord, tickRecord } from './panes.ts';
+import { decodePane, decodeTick, type PanesTick, type PassedPane, paneRecord, tickRecord } from './panes.ts';
 import { provisionalRows, type Wanted } from './provisional.ts';
 import { type CountableReading, fingerprintOf, readingOf, tagsOf } from './record.ts';
 import { type Admission, type Beginning, completeAfterFirst, type Restore, type Start, startOf } from './restore.ts';
@@ -202,14 +202,18 @@ export class Engine {
       if (this.#awaitsFirst) this.#begin(record);
       if (record.kind === 'pane' && !this.#merge(record)) return false;
       const tick = record.kind === 'tick' ? decodeTick(record.value) : null;
-      for (const [stream, completeAfterMs] of tick?.completeAfterMs ?? []) {
-        const state = this.#streams.get(stream);
-        if (state !== undefined) state.completeAfterMs = Math.max(state.completeAfterMs, completeAfterMs);
-      }
-      if (tick !== null) this.#hear(tick.frontierMs);
+      if (tick !== null) this.#hearTick(tick);
     }
     this.#position = record.offset + 1;
     return true;
+  }
+
+  #hearTick({ frontierMs, completeAfterMs, rules }: PanesTick): void {
+    for (const [name, state] of this.#streams) {
+      const knownAfterMs = rules.has(state.firstHash) ? (completeAfterMs.get(name) ?? -Infinity) : frontierMs;
+      state.completeAfterMs = Math.max(state.completeAfterMs, knownAfterMs);
+    }
+    this.#hear(frontierMs);
   }
 
   /** What was closed since the last take. */
@@ -269,10 +273,13 @@ export class Engine {
   #handOn(): LogRecord[] {
     if (this.#awaitsFirst || this.#watermarkMs === Number.NEGATIVE_INFINITY) return [];
     const completeAfterMs = new Map<string, number>();
-    for (const { stream, handedAfterMs } of this.#streams.values()) {
+    const rules = new Set<string>();
+    for (const { stream, handedAfterMs, firstHash } of this.#streams.values()) {
       if (Number.isFinite(handedAfterMs)) completeAfterMs.set(stream.name, handedAfterMs);
+      rules.add(firstHash);
     }
-    const tick = (frontierMs: number) => tickRecord({ frontierMs, completeAfterMs }, this.#group, this.#watermarkMs);
+    const tick = (frontierMs: number) =>
+      tickRecord({ frontierMs, completeAfterMs, rules }, this.#group, this.#watermarkMs);
     const { frontierMs } = this;
     const opening = this.#toldFrontierMs === null ? [tick(this.#start.emittedToMs)] : [];
     const closing = frontierMs > (this.#toldFrontierMs ?? this.#start.emittedToMs) ? [tick(frontierMs)] : [];

@@ -10,10 +10,14 @@
  *         whoever writes them and however often.
  *         `{"stream":…,"rules":…,"start":…,"end":…,"tags":{…},"cell":[count,duplicates,[sequences,min,max],[aggregate,…],[field,distinct,…]]}`
  *         `rules` is the first stage's hash of the stream (checkpoint.ts): panes of other rules are not merged with ours.
- *   tick  `{"frontier":F,"after":{"stream":S}}`: every pane with end <= F that starts after S is in the topic below this
- *         record. It is written when they are durable, and before the commit that has this F. F is the only clock of the
- *         second stage; it is null at the log's true beginning. S only where there is one: after truncated history, a
- *         changed configuration, or a time with one stage. Each start of a first stage opens with a tick of what it has.
+ *   tick  `{"frontier":F,"after":{"stream":S},"rules":[…]}`: of the streams with these rules every pane with end <= F that
+ *         starts after S is in the topic below this record. It is written when they are durable, and before the commit
+ *         that has this F. F is the only clock of the second stage; it is null at the log's true beginning. S only where
+ *         there is one: after truncated history, a changed configuration, or a time with one stage. Each start of a first
+ *         stage opens with a tick of what it has.
+ *
+ * A tick moves the clock for all streams, so of one whose rules it does not name, new or changed since, nothing that starts
+ * before its F is known to be whole: F is an S for that stream.
  *
  * The second stage takes the first copy of a pane. A pane that ends at or before its clock is a repeat: the first copy
  * stands before the tick. So repeats, by a crash or by a process that was thrown out and does not know it, change nothing.
@@ -43,6 +47,8 @@ export interface PanesTick {
   readonly frontierMs: number;
   /** S by the name of the stream. */
   readonly completeAfterMs: ReadonlyMap<string, number>;
+  /** The first stage's hash of each stream that it has. */
+  readonly rules: ReadonlySet<string>;
 }
 
 /** `receivedMs` is the first stage's watermark: a stamp for Kafka's retention, not a clock. */
@@ -100,20 +106,23 @@ export function decodePane(value: Uint8Array): PassedPane | null {
 }
 
 export function tickRecord(tick: PanesTick, group: string, receivedMs: number): LogRecord {
-  const { frontierMs, completeAfterMs } = tick;
+  const { frontierMs, completeAfterMs, rules } = tick;
   const frontier = Number.isFinite(frontierMs) ? frontierMs : null;
-  const value = Buffer.from(JSON.stringify({ frontier, after: Object.fromEntries(completeAfterMs) }));
+  const after = Object.fromEntries(completeAfterMs);
+  const value = Buffer.from(JSON.stringify({ frontier, after, rules: [...rules] }));
   return { kind: 'tick', key: group, receivedMs, stream: '', topic: '', value };
 }
 
 /** Null: not a tick of ours. */
 export function decodeTick(value: Uint8Array): PanesTick | null {
-  const { frontier, after } = parseObject(value) ?? {};
+  const { frontier, after, rules } = parseObject(value) ?? {};
   if ((frontier !== null && !Number.isSafeInteger(frontier)) || typeof after !== 'object' || after === null)
     return null;
   const entries = Object.entries(after);
   if (!entries.every(([, ms]) => Number.isSafeInteger(ms))) return null;
-  return { frontierMs: (frontier as number | null) ?? Number.NEGATIVE_INFINITY, completeAfterMs: new Map(entries) };
+  if (!Array.isArray(rules) || !rules.every((hash) => typeof hash === 'string')) return null;
+  const frontierMs = (frontier as number | null) ?? Number.NEGATIVE_INFINITY;
+  return { frontierMs, completeAfterMs: new Map(entries), rules: new Set(rules) };
 }
 
 /** The time up to which all panes that are not below this record may be below it and lost: see restore.ts. */

@@ -1,7 +1,8 @@
 /**
  * A bridge in a process of its own, to be killed: appends each payload to a file, fsyncs it, and only then settles.
- *   node bridge-process.ts <port> <client id> <file> [early]
- * `early` plants the bug that the promise forbids: it settles at once and writes a little later.
+ *   node bridge-process.ts <port> <client id> <file> [held]
+ * `held`, a number, plants the bug that the promise forbids: it settles at once and writes when so many newer ones have
+ * come, or HELD_MS later.
  */
 import { fsyncSync, openSync, writeSync } from 'node:fs';
 import { systemClock } from '../../src/clock.ts';
@@ -9,9 +10,18 @@ import { startBridge } from '../../src/ingress/bridge.ts';
 import { silentTelemetry } from '../../src/telemetry.ts';
 import { LIMITS } from './harness.ts';
 
+const HELD_MS = 3000;
+
 const [port, clientId, file, early] = process.argv.slice(2) as [string, string, string, string | undefined];
+const heldAtMost = Number(early);
 const descriptor = openSync(file, 'a');
 let waiting: (() => void)[] = [];
+const held: string[] = [];
+let flush: NodeJS.Timeout | undefined;
+
+function writeBeyond(count: number): void {
+  for (const line of held.splice(0, held.length - count)) writeSync(descriptor, line);
+}
 setInterval(() => {
   const durable = waiting;
   waiting = [];
@@ -33,7 +43,10 @@ const bridge = startBridge({
     const line = `${Buffer.from(payload)}\n`;
     if (early) {
       settled({ kind: 'accepted' });
-      setTimeout(() => writeSync(descriptor, line), 100);
+      held.push(line);
+      if (held.length > heldAtMost) writeBeyond(heldAtMost);
+      clearTimeout(flush);
+      flush = setTimeout(() => writeBeyond(0), HELD_MS);
       return;
     }
     writeSync(descriptor, line);

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import kafkajs from 'kafkajs';
 import { pino } from 'pino';
 import { freePort } from '../../compose/stack/launch.ts';
+import type { KafkaConfig } from '../../src/config.ts';
 import { kafkaTopics, prepareTopics, untilTopicsReady } from '../../src/journal/kafka-topics.ts';
 import { silentTelemetry, Telemetry } from '../../src/telemetry.ts';
 import { needKafka } from '../support/servers.ts';
@@ -9,6 +10,15 @@ import { until } from '../support/until.ts';
 import { dropTopics, kafkaConfig, makeTopic, withAdmin } from './kafka-fixture.ts';
 
 const { TOPIC } = kafkajs.ConfigResourceTypes;
+
+/** Refused for good, with this message. */
+async function assertMismatch(config: KafkaConfig, message: string): Promise<void> {
+  const outcome = await prepareTopics(config, silentTelemetry());
+  assert.ok(!outcome.ok);
+  assert.equal(outcome.failure.code, 'KAFKA_TOPIC_MISMATCH');
+  assert.equal(outcome.failure.retryable, false);
+  assert.equal(outcome.failure.message, message);
+}
 
 describe('the topics in a real Kafka', () => {
   let brokers: string[];
@@ -47,13 +57,8 @@ describe('the topics in a real Kafka', () => {
     const config = kafkaConfig(brokers, { partitions: 4 });
     try {
       await makeTopic(config, { ...kafkaTopics(config).readings, partitions: 2 });
-      const outcome = await prepareTopics(config, silentTelemetry());
-      assert.ok(!outcome.ok);
-      const { code, message, retryable } = outcome.failure;
-      assert.equal(code, 'KAFKA_TOPIC_MISMATCH');
-      assert.equal(retryable, false);
-      assert.equal(
-        message,
+      await assertMismatch(
+        config,
         `topic ${config.prefix}.readings has 2 partitions in Kafka and must have 4: ` +
           'set kafka.partitions to 2, or kafka.prefix to a new name, which begins new topics',
       );
@@ -77,13 +82,8 @@ describe('the topics in a real Kafka', () => {
     try {
       await makeTopic(config, kafkaTopics(config).readings);
       await set('zstd');
-      const outcome = await prepareTopics(config, silentTelemetry());
-      assert.ok(!outcome.ok);
-      const { code, message, retryable } = outcome.failure;
-      assert.equal(code, 'KAFKA_TOPIC_MISMATCH');
-      assert.equal(retryable, false);
-      assert.equal(
-        message,
+      await assertMismatch(
+        config,
         `topic ${name} has compression.type zstd in Kafka, which Millrace cannot read: ` +
           'set it to producer, gzip or uncompressed, for the topic or for the brokers',
       );

@@ -1,6 +1,12 @@
 import assert from 'node:assert/strict';
 import { type SimulationOptions, type SimulationResult, simulate } from '../support/simulation.ts';
-import { CHANGE_MUTANTS, HISTORY_MUTANTS, MUTANTS, TWO_STAGE_MUTANTS } from '../support/simulation-mutants.ts';
+import {
+  CHANGE_MUTANTS,
+  HISTORY_MUTANTS,
+  MUTANTS,
+  TICK_MUTANT,
+  TWO_STAGE_MUTANTS,
+} from '../support/simulation-mutants.ts';
 import type { Truth } from '../support/simulation-oracle.ts';
 import { makeWorkload, type ShapeName, type Workload } from '../support/simulation-workload.ts';
 
@@ -10,7 +16,8 @@ const SCHEDULES = Number(process.env.MILLRACE_SIM_SCHEDULES ?? 150);
 const FIRST_SEED = Number(process.env.MILLRACE_SIM_FROM ?? 0);
 const ONE_SEED = process.env.MILLRACE_SIM_SEED;
 /** A schedule's log is one of so many: the truth about a log takes longer to find than a schedule to run. */
-const WORKLOADS = SCHEDULES > 1_000 ? 200 : 15;
+const LONG_RUN_WORKLOADS = 200;
+const WORKLOADS = SCHEDULES > 1_000 ? LONG_RUN_WORKLOADS : 15;
 /** Within so many seeds each planted mistake must show. */
 const SEEDS_PER_MUTANT = 60;
 
@@ -19,8 +26,13 @@ const workloads = new Map<string, Workload>();
 
 type Variation = Pick<SimulationOptions, 'truncate' | 'reconfigure' | 'mutant' | 'stages'>;
 
-function run(seed: number, shapes: readonly ShapeName[], variation: Variation): Promise<SimulationResult> {
-  const number = seed % WORKLOADS;
+function run(
+  seed: number,
+  shapes: readonly ShapeName[],
+  variation: Variation,
+  count = WORKLOADS,
+): Promise<SimulationResult> {
+  const number = seed % count;
   const shape = shapes[number % shapes.length]!;
   const name = `${number} ${shape}`;
   let workload = workloads.get(name);
@@ -113,12 +125,25 @@ describe('the rollup in two stages under crashes, takeovers and zombies', functi
     assert.ok(total(results, 'truncations') > SCHEDULES / 6, 'truncations');
   });
 
+  const changes = ['stages', 'grace', 'stages', 'windows', 'stages', 'metrics'] as const;
+  const changing = (seed: number): Variation => ({ stages: seed % 4 < 2 ? 2 : 1, reconfigure: changes[seed % 6]! });
+
   it('writes no partial row when the configuration changes, the number of stages too', async () => {
-    const changes = ['stages', 'grace', 'stages', 'windows', 'stages', 'metrics'] as const;
-    await runAll(Math.ceil(SCHEDULES / 3), ALL_SHAPES, (seed) => ({
-      stages: seed % 4 < 2 ? 2 : 1,
-      reconfigure: changes[seed % 6]!,
-    }));
+    await runAll(Math.ceil(SCHEDULES / 3), ALL_SHAPES, changing);
+  });
+
+  // Of long runs that found a wrong row.
+  for (const seed of [5_017, 20_017]) {
+    it(`writes no partial row in schedule ${seed}`, async () => {
+      const { problems } = await run(seed, ALL_SHAPES, changing(seed), LONG_RUN_WORKLOADS);
+      assert.deepEqual(problems, []);
+    });
+  }
+
+  it('would notice: a tick of other rules moves the clock of all streams, and nothing is said of it', async () => {
+    const variation = { ...changing(20_017), mutant: TICK_MUTANT };
+    const { problems } = await run(20_017, ALL_SHAPES, variation, LONG_RUN_WORKLOADS);
+    assert.match(problems.join('\n'), /a wrong row was written/);
   });
 
   // Shown with one stage: a minute is too short for the watermark before it to matter in these logs.

@@ -217,7 +217,12 @@ describe('two stages', () => {
   });
 
   it('pass over what is no pane and no tick', () => {
-    for (const text of ['', '{', 'null', '[]', '{"stream":"s"}', '{"frontier":"x","after":{}}', '{"frontier":1}']) {
+    const strange = [
+      '{"frontier":"x","after":{},"rules":[]}',
+      '{"frontier":1}',
+      '{"frontier":1,"after":{},"rules":[1]}',
+    ];
+    for (const text of ['', '{', 'null', '[]', '{"stream":"s"}', ...strange]) {
       assert.equal(decodePane(Buffer.from(text)), null);
       assert.equal(decodeTick(Buffer.from(text)), null);
     }

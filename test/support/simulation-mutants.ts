@@ -2,7 +2,7 @@
 import type { Clock } from '../../src/clock.ts';
 import type { Checkpoint, LogRecord, StoredRecord } from '../../src/log.ts';
 import { decodeReading, encodeReading } from '../../src/reading.ts';
-import { decodeCheckpoint, encodeCheckpoint, type Progress } from '../../src/rollup/checkpoint.ts';
+import { decodeCheckpoint, encodeCheckpoint, type Progress, streamHash } from '../../src/rollup/checkpoint.ts';
 import { Engine, type EngineOptions, type Taken } from '../../src/rollup/engine.ts';
 import { Cell } from '../../src/rollup/pane.ts';
 import { decodeTick, type PassedPane, tickRecord } from '../../src/rollup/panes.ts';
@@ -153,6 +153,26 @@ export const HISTORY_MUTANTS: Readonly<Record<string, Mutant>> = {
     }),
   ),
 };
+
+/** Takes every tick for one of its own rules. */
+class CredulousEngine extends Engine {
+  readonly #rules: ReadonlySet<string>;
+
+  constructor(options: EngineOptions, restore: Restore) {
+    super(options, restore);
+    this.#rules = new Set(Object.values(options.streams).map((stream) => streamHash(stream, options, 'first')));
+  }
+
+  override process(record: StoredRecord): boolean {
+    const tick = record.kind === 'tick' ? decodeTick(record.value) : null;
+    if (tick === null) return super.process(record);
+    const { value } = tickRecord({ ...tick, rules: this.#rules }, record.key, record.receivedMs);
+    return super.process({ ...record, value });
+  }
+}
+
+/** Seen only when the rules of a stream change, and the second stage had not committed yet what it knew of the old ones. */
+export const TICK_MUTANT: Mutant = { createEngine: (options, restore) => new CredulousEngine(options, restore) };
 
 /** Seen only when the rules of a stream change. */
 export const CHANGE_MUTANTS: Readonly<Record<string, Mutant>> = {

@@ -41,7 +41,12 @@ export const kafka = optionalSection('The Kafka cluster; absent: the spool is th
     max: 32,
   }),
   compression: choice('Of records on the wire and in Kafka.', ['gzip', 'none'], 'gzip'),
-  linger: duration('How long forwarding waits for more records to fill a request.', '50ms', '0ms', '10s'),
+  linger: duration(
+    'How long forwarding waits for more records to fill a request; up to a quarter longer where few come.',
+    '50ms',
+    '0ms',
+    '10s',
+  ),
   batch: size('Records of one produce request; below message.max.bytes of the brokers.', '512KiB', '1KiB', '64MiB'),
   request: size(
     'One produce request, over all partitions; some services close the connection above theirs.',
