@@ -25,6 +25,7 @@ export type Code =
   | 'KAFKA_NOT_AUTHORIZED'
   | 'KAFKA_TOPIC_MISMATCH'
   | 'KAFKA_RECORD_REFUSED'
+  | 'KAFKA_BATCH_UNREADABLE'
   | 'KAFKA_GENERATION_LOST'
   | 'KAFKA_OTHER'
   // the schema registry beside Kafka

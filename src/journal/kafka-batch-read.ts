@@ -3,7 +3,8 @@
  * record. The heads are read when the batches come, the records when their turn has come, a few thousand at a time: what
  * is read long before it is wanted costs the garbage collector more than all the reading.
  *
- * Throws an Error on what is no record batch, and on compressions other than gzip; never a TypeError or RangeError.
+ * Throws an Error on what is no record batch, never a TypeError or RangeError; and one named `KafkaBatchUnreadable` when the
+ * turn has come of records that are compressed with another method than gzip, which no gateway writes.
  */
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
@@ -19,7 +20,8 @@ export interface BatchOnWire extends BatchHead {
   readonly marker: Buffer | null;
   readonly inTransaction: boolean;
   readonly producerId: string;
-  readonly isPacked: boolean;
+  /** As in the attributes. */
+  readonly compression: number;
   /** The records, packed or not. */
   readonly body: Buffer;
 }
@@ -35,7 +37,8 @@ const LENGTH_END = 12;
 const MAGIC_AT = 16;
 const MAGIC = 2;
 const COMPRESSION = 0x07;
-const GZIP = 1;
+const COMPRESSIONS = ['none', 'gzip', 'snappy', 'lz4', 'zstd'];
+const [NONE, GZIP] = [0, 1];
 const [BROKER_STAMPS, IN_TRANSACTION, CONTROL] = [0x08, 0x10, 0x20];
 /** Records of a piece, unless one batch has more. */
 const PIECE_RECORDS = 2_000;
@@ -61,9 +64,6 @@ export function batchesIn(bytes: Buffer): BatchOnWire[] {
 
 function batchIn(bytes: Buffer): BatchOnWire {
   const attributes = bytes.readInt16BE(21);
-  const compression = attributes & COMPRESSION;
-  if (compression > GZIP)
-    throw new Error(`a record batch is compressed with a method other than gzip (${compression})`);
   const baseOffset = Number(bytes.readBigInt64BE(0));
   const body = bytes.subarray(HEAD_BYTES);
   const isControl = (attributes & CONTROL) !== 0;
@@ -77,7 +77,7 @@ function batchIn(bytes: Buffer): BatchOnWire {
     baseMs: Number(bytes.readBigInt64BE(27)),
     stampMs: attributes & BROKER_STAMPS ? Number(bytes.readBigInt64BE(35)) : null,
     records: bytes.readInt32BE(57),
-    isPacked: compression === GZIP,
+    compression: attributes & COMPRESSION,
     body,
   };
 }
@@ -107,11 +107,17 @@ export async function* recordsOf(
     const records: StoredRecord[] = [];
     while (i < batches.length && (records.length === 0 || records.length + batches[i]!.records <= PIECE_RECORDS)) {
       const batch = batches[i++]!;
-      const bytes = batch.isPacked ? await unpack(batch.body, { chunkSize: chunkSize(batch.body) }) : batch.body;
-      reader.read(bytes, batch, from, records);
+      reader.read(await unpacked(batch), batch, from, records);
     }
     yield { records, nextOffset: batches[i]?.baseOffset ?? to };
   }
+}
+
+async function unpacked({ compression, body, baseOffset }: BatchOnWire): Promise<Buffer> {
+  if (compression === NONE) return body;
+  if (compression === GZIP) return unpack(body, { chunkSize: chunkSize(body) });
+  const name = COMPRESSIONS[compression] ?? `method ${compression}`;
+  throw Object.assign(new Error(`${name} at offset ${baseOffset}`), { name: 'KafkaBatchUnreadable' });
 }
 
 /** One byte more than what comes out: a chunk that is full is followed by another. */

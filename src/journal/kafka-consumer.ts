@@ -130,6 +130,13 @@ export function kafkaConsumer(
       for (const one of to.partitions) session?.pause(to, one);
       reassign(to, () => repair(to));
     },
+    unreadable: (partition: number, offset: number, to: Generation, reason: unknown) => {
+      const failure = classify(reason, `reading ${topic.name}/${partition}`);
+      say(failure);
+      void pause(failure.retryAfterMs ?? pauses.delayMs(1), to.signal).then(() => {
+        if (!stopping) session?.start(to, partition, offset);
+      });
+    },
     broken: die,
   };
 

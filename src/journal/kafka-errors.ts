@@ -116,6 +116,10 @@ export const MEANINGS: Readonly<Record<string, Meaning>> = {
   KafkaJSSASLAuthenticationError: person('KAFKA_AUTHENTICATION', LOGIN_REFUSED),
   KafkaTokenRefused: person('KAFKA_AUTHENTICATION', 'Kafka does not accept the token: see kafka.sasl.token_*'),
   KafkaCredentialsMissing: person('KAFKA_AUTHENTICATION', 'there is nothing to log in to Kafka with'),
+  KafkaBatchUnreadable: person(
+    'KAFKA_BATCH_UNREADABLE',
+    'somebody wrote there with a compression that is not read here: let them use gzip or none; the partition waits until Kafka deletes what is there (retention, or kafka-delete-records)',
+  ),
   KafkaJSConnectionClosedError: away('the connection was closed'),
   KafkaJSConnectionError: away('no connection'),
   KafkaJSRequestTimeoutError: away('no answer in time'),

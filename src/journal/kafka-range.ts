@@ -10,7 +10,7 @@ import type { KafkaConfig } from '../config.ts';
 import type { LogBatch } from '../log.ts';
 import { backoff, pause } from '../retry.ts';
 import type { Telemetry } from '../telemetry.ts';
-import { classify, isBug } from './kafka-errors.ts';
+import { classify, isBug, needsPerson } from './kafka-errors.ts';
 import type { KafkaOffsets } from './kafka-offsets.ts';
 import { type Generation, openSession, type Session } from './kafka-session.ts';
 import type { KafkaTopic } from './kafka-topics.ts';
@@ -57,6 +57,7 @@ export function kafkaRanges(
       },
       batch: (batch: LogBatch) => new Promise<void>((release) => emit({ batch, release })),
       jumped: () => emit({ jumped: true }),
+      unreadable: (_partition: number, _offset: number, _to: Generation, reason: unknown) => emit({ ended: reason }),
       broken: (reason: unknown) => emit({ ended: reason }),
     };
     const group = `${config.group}.range-${randomUUID()}`;
@@ -175,7 +176,13 @@ export function kafkaRanges(
 
   const wait = async (reason: unknown, failures: number): Promise<void> => {
     const failure = classify(reason, `reading a range of ${topic.name}`);
-    telemetry.limited('warn', `kafka-range ${topic.name}`, { code: failure.code }, failure.message, 60_000);
+    telemetry.limited(
+      needsPerson(failure) ? 'error' : 'warn',
+      `kafka-range ${topic.name}`,
+      { code: failure.code },
+      failure.message,
+      60_000,
+    );
     await pause(failure.retryAfterMs ?? pauses.delayMs(failures), closing.signal);
   };
 

@@ -40,6 +40,8 @@ export interface SessionHandlers {
   batch(batch: LogBatch, generation: Generation): Promise<void>;
   /** The partition was not read from where it should have been, and is paused. */
   jumped(partition: number, generation: Generation): void;
+  /** What stands at this offset cannot be read, whoever tries; the partition is paused, the others go on. */
+  unreadable(partition: number, offset: number, generation: Generation, reason: unknown): void;
   /** `batch` has thrown. */
   broken(reason: unknown): void;
 }
@@ -195,8 +197,10 @@ export async function openSession(
     try {
       if (!(await handOn(batch, position, current))) return;
     } catch (unread) {
-      // What came is no record batch; `deliver` does not throw.
-      void finish(unread);
+      // `deliver` does not throw.
+      if (classify(unread, '').code !== 'KAFKA_BATCH_UNREADABLE') return void finish(unread);
+      session.pause(current, batch.partition);
+      handlers.unreadable(batch.partition, position.offset, current, unread);
       return;
     }
     const lastOffset = batch.lastOffset();
@@ -207,7 +211,7 @@ export async function openSession(
   /** False: before it had all, the partition was paused or is not ours any more. */
   const handOn = async (
     batch: EachBatchPayload['batch'],
-    position: { readonly offset: number },
+    position: { offset: number },
     to: Generation,
   ): Promise<boolean> => {
     const { partition } = batch;
@@ -219,6 +223,7 @@ export async function openSession(
       if (records === null) return false;
       await deliver({ partition, records, nextOffset, endOffset }, to);
       if (to.signal.aborted || to.positions.get(partition) !== position) return false;
+      position.offset = nextOffset;
     }
     return true;
   };

@@ -126,6 +126,8 @@ const NEEDS_A_PERSON: Readonly<Partial<Record<Code, string>>> = {
   KAFKA_NOT_AUTHORIZED: 'Allow this user to write to and read from the topics with the configured prefix.',
   KAFKA_TOPIC_MISMATCH:
     'Set kafka.partitions to what the topic has, or choose another kafka.prefix; the number is never changed in place.',
+  KAFKA_BATCH_UNREADABLE:
+    'Let whoever writes to the topic use gzip or no compression, and have Kafka delete what is there.',
   STORE_AUTHENTICATION: 'Correct influx.token; it needs read and write permission for the buckets.',
   STORE_NOT_FOUND: 'Correct influx.org and influx.bucket, or set create_buckets so that they are made.',
   LOG_TRUNCATED:

@@ -1,17 +1,23 @@
 /** The consumer on a real Kafka, beyond what the contract of every log asks: groups of several, truncation, loss. */
 import assert from 'node:assert/strict';
 import { Kafka, logLevel } from 'kafkajs';
+import { pino } from 'pino';
 import type { KafkaConfig } from '../../src/config.ts';
+import { crc32c } from '../../src/journal/crc32c.ts';
+import { encodeBatch } from '../../src/journal/kafka-batch.ts';
+import { produceLink } from '../../src/journal/kafka-produce.ts';
 import { kafkaReader } from '../../src/journal/kafka-reader.ts';
 import { type KafkaTopic, kafkaTopics } from '../../src/journal/kafka-topics.ts';
 import { kafkaWriter } from '../../src/journal/kafka-writer.ts';
-import type { Assignment, LogBatch, LogConsumer, LogReader, LogWriter } from '../../src/log.ts';
-import { silentTelemetry } from '../../src/telemetry.ts';
+import type { Assignment, LogBatch, LogConsumer, LogReader, LogRecord, LogWriter } from '../../src/log.ts';
+import { Telemetry } from '../../src/telemetry.ts';
 import { needKafka } from '../support/servers.ts';
 import { until } from '../support/until.ts';
 import { deleteBefore, dropTopics, kafkaConfig, makeTopic, numberOf, reading, withAdmin } from './kafka-fixture.ts';
 
-const telemetry = silentTelemetry();
+/** Lines of the log. */
+const said: string[] = [];
+const telemetry = new Telemetry(pino({ level: 'warn' }, { write: (line: string) => void said.push(line) }));
 const GROUP = 'group';
 
 describe('consuming a real Kafka', function () {
@@ -89,6 +95,23 @@ describe('consuming a real Kafka', function () {
       return reading(`device-${(from + i) % 40}`, from + i, JSON.stringify({ number: from + i, pad }));
     });
     assert.deepEqual(await writer.append(records), { ok: true, value: undefined });
+  };
+  const partitionEnd = async (partition: number) => {
+    const reader = kafkaReader(config, topic, telemetry);
+    const offsets = await reader.offsets(partition);
+    await reader.close();
+    assert.ok(offsets.ok);
+    return offsets.value.endOffset;
+  };
+  const appendSnappy = async (partition: number) => {
+    const batch = snappyBatch(reading('device-0', 999, JSON.stringify({ number: 999, pad: 'x'.repeat(100) })));
+    const link = produceLink(new Kafka({ brokers: [...config.brokers], logLevel: logLevel.NOTHING }));
+    await link.connect();
+    try {
+      await link.produce([{ topic: topic.name, partition, batch }], 5_000);
+    } finally {
+      await link.disconnect();
+    }
   };
   const counted = () => members.flatMap((member) => member.counted);
 
@@ -197,6 +220,21 @@ describe('consuming a real Kafka', function () {
     }, 15_000);
   });
 
+  it('waits before a batch that somebody compressed with snappy, says so, and reads the other partitions', async () => {
+    const partition = 0;
+    const before = await partitionEnd(partition);
+    await appendSnappy(partition);
+    await append(0, 400);
+    const member = await Member.join();
+    const inOthers = 400 - ((await partitionEnd(partition)) - before - 1);
+    await until(() => member.counted.length === inOthers, 15_000, 'the other partitions have been read');
+    await until(() => said.some((line) => line.includes('snappy at offset 0')), 5_000, 'it was said');
+    assert.match(said.join(''), /"code":"KAFKA_BATCH_UNREADABLE".*let them use gzip or none/);
+    await deleteBefore(config, topic, partition, before + 1);
+    await until(() => member.counted.length === 400, 15_000, 'the partition goes on behind it');
+    assert.deepEqual(member.ends, []);
+  });
+
   it('does not start a partition that the answer to the assignment leaves out', async () => {
     await append(0, 100);
     const reader = kafkaReader(config, topic, telemetry);
@@ -302,3 +340,25 @@ describe('consuming a real Kafka', function () {
     );
   });
 });
+
+/** As the Java client packs: blocks behind their length, here one that is a single literal. */
+function snappyBatch(record: LogRecord): Buffer {
+  const plain = encodeBatch([record], { gateway: 'g', implied: 'reading', compression: 'none' });
+  const [head, body] = [plain.subarray(0, 61), plain.subarray(61)];
+  assert.ok(body.length > 128 && body.length <= 256, 'a length of two bytes, a literal with one more');
+  const block = Buffer.concat([
+    Buffer.from([(body.length & 0x7f) | 0x80, body.length >> 7]),
+    Buffer.from([60 << 2, body.length - 1]),
+    body,
+  ]);
+  const frame = Buffer.alloc(20);
+  frame.write('\x82SNAPPY\0', 0, 'latin1');
+  frame.writeUInt32BE(1, 8);
+  frame.writeUInt32BE(1, 12);
+  frame.writeUInt32BE(block.length, 16);
+  const batch = Buffer.concat([head, frame, block]);
+  batch.writeUInt32BE(batch.length - 12, 8);
+  batch.writeInt16BE(2, 21);
+  batch.writeUInt32BE(crc32c(batch, 21, batch.length), 17);
+  return batch;
+}

@@ -63,6 +63,7 @@ const ROWS: readonly [name: string, code: Code, retryable: boolean, person: bool
   ['ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED', 'KAFKA_AUTHENTICATION', again, true],
   ['KafkaTokenRefused', 'KAFKA_AUTHENTICATION', again, true],
   ['KafkaCredentialsMissing', 'KAFKA_AUTHENTICATION', again, true],
+  ['KafkaBatchUnreadable', 'KAFKA_BATCH_UNREADABLE', again, true],
   ['KafkaJSSASLAuthenticationError', 'KAFKA_AUTHENTICATION', again, true],
   ['KafkaJSConnectionClosedError', 'KAFKA_UNREACHABLE', again, false],
   ['KafkaJSConnectionError', 'KAFKA_UNREACHABLE', again, false],
