@@ -77,6 +77,7 @@ export class Process {
 interface Lease {
   readonly partition: number;
   readonly controller: AbortController;
+  readonly start: number;
   position: number;
   busy: Promise<void>;
 }
@@ -169,17 +170,22 @@ export class Member {
     const starts = await this.#handlers!.assigned(assignments);
     if (generation !== this.#generation) return;
     this.#leases = partitions.map((partition) => {
-      const lease = { partition, controller: new AbortController(), position: starts.get(partition)!, busy: settled };
+      const start = starts.get(partition)!;
+      const lease = { partition, controller: new AbortController(), start, position: start, busy: settled };
       lease.busy = this.#feed(lease);
       return lease;
     });
   }
 
   hasFinished(partition: number, lastOffset: number): boolean {
+    const lease = this.#leases.find((candidate) => candidate.partition === partition);
     const status = this.#rollup!.status().find((candidate) => candidate.partition === partition);
-    if (status === undefined) return false;
-    const { position, pendingRows, pendingLate } = status.engine;
-    return position > lastOffset && pendingRows === 0 && pendingLate === 0;
+    if (lease === undefined || status === undefined) return false;
+    const { durableToMs, engine } = status;
+    const { position, pendingRows, pendingLate, frontierMs } = engine;
+    if (position <= lastOffset || pendingRows > 0 || pendingLate > 0) return false;
+    // Records that close nothing move the frontier, which the next stage waits for.
+    return position === lease.start || (durableToMs ?? Number.NEGATIVE_INFINITY) === frontierMs;
   }
 
   async #feed(lease: Lease): Promise<void> {
