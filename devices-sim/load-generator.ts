@@ -3,8 +3,9 @@
  * flight each, flat out or at a fixed total rate. Payloads are small climate readings with a counter for each device.
  *
  * What is measured: time from publish to PUBACK. At a fixed rate it counts from the moment the message was due, so a
- * server that stalls is charged for every message that had to wait, not only for those in flight. With a warm-up the figures
- * begin after it, when every connection is open: a thousand clients that connect at once are a measurement of their own.
+ * server that stalls is charged for every message that had to wait, not only for those in flight. A thousand clients that
+ * connect at once are a measurement of their own: with a warm-up, messages at a fixed rate are due from the moment when every
+ * connection is open, and the figures begin after it.
  * What is remembered: which counters of which device were acknowledged, outside of the server, so that it can be killed
  * at any instant and asked afterwards what it kept. With `reconnect`, connections come back and unacknowledged messages
  * are sent again, same counter and time; without it the run ends when the last connection is gone.
@@ -25,7 +26,7 @@ export interface LoadOptions extends ConnectionOptions {
   /** Stop sending after this time, or after so many messages; 0 = no such end. */
   readonly durationMs: number;
   readonly messages: number;
-  /** Sends for at least so long before the figures and the duration begin. */
+  /** Sends for so long, from when every connection is open, before the figures and the duration begin. */
   readonly warmupMs: number;
   /** How long to wait for the last acknowledgements. */
   readonly drainMs: number;
@@ -82,6 +83,8 @@ class LoadRun implements LoadOwner {
   readonly #connections: LoadConnection[];
   readonly #unflushed = new Set<LoadConnection>();
   #startMs = 0;
+  /** When the first message is due at a fixed rate, and the warm-up begins; null: it is not known yet. */
+  #dueFromMs: number | null = null;
   /** When the figures began. */
   #measuredFromMs = 0;
   #warm = false;
@@ -102,6 +105,7 @@ class LoadRun implements LoadOwner {
 
   async run(): Promise<LoadResult> {
     this.#startMs = performance.now();
+    if (this.#options.warmupMs === 0) this.#dueFromMs = this.#startMs;
     for (const connection of this.#connections) connection.open();
     const ended = await this.#finished();
     for (const connection of this.#connections) connection.close();
@@ -155,7 +159,7 @@ class LoadRun implements LoadOwner {
     while (this.#maySend(due)) {
       const connection = this.#nextWithRoom();
       if (!connection) break;
-      this.#issue(connection, this.#startMs + (this.#issued * 1_000) / this.#options.rate);
+      this.#issue(connection, this.#dueFromMs! + (this.#issued * 1_000) / this.#options.rate);
       this.#unflushed.add(connection);
     }
     for (const connection of this.#unflushed) connection.flush();
@@ -165,15 +169,16 @@ class LoadRun implements LoadOwner {
   /** How many messages a fixed rate asks for by then; a run asks for none after its end. */
   #due(nowMs: number): number {
     const { rate, durationMs } = this.#options;
+    if (this.#dueFromMs === null) return 0;
     const endMs = durationMs > 0 && this.#warm ? this.#measuredFromMs + durationMs : Number.POSITIVE_INFINITY;
-    return Math.floor(((Math.min(nowMs, endMs) - this.#startMs) * rate) / 1_000);
+    return Math.floor(((Math.min(nowMs, endMs) - this.#dueFromMs) * rate) / 1_000);
   }
 
   /** Without a warm-up the figures begin with the first connection. */
   #warmUp(nowMs: number): void {
     const { warmupMs } = this.#options;
-    if (warmupMs > 0 && nowMs - this.#startMs < warmupMs) return;
-    if (warmupMs > 0 && !this.#connections.every((connection) => connection.isOpen)) return;
+    if (this.#dueFromMs === null && this.#connections.every((connection) => connection.isOpen)) this.#dueFromMs = nowMs;
+    if (this.#dueFromMs === null || nowMs - this.#dueFromMs < warmupMs) return;
     this.#warm = true;
     this.#measuredFromMs = warmupMs > 0 ? nowMs : this.#startMs;
     if (warmupMs > 0) {
