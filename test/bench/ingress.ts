@@ -42,7 +42,7 @@ const CASES: readonly Case[] = [
 /** For what was sent to arrive in Kafka. */
 const ARRIVAL_MS = 180_000;
 /** Connects everybody, fills caches, and lets the compiler do its work. */
-const WARMUP_S = 3;
+const WARMUP_S = 5;
 
 function peersOf(brokers: string): Record<string, () => Promise<Target>> {
   return {
@@ -145,7 +145,7 @@ function load({ port }: Target, { connections, inFlight, rate }: Case, more: str
 function medianOf(rounds: readonly Figures[]): Figures {
   const middle = (key: keyof Figures) => {
     const values = rounds.map((figures) => figures[key]).sort((a, b) => a - b);
-    return round(values[values.length >> 1]!);
+    return round((values[(values.length - 1) >> 1]! + values[values.length >> 1]!) / 2);
   };
   return {
     messagesPerSecond: middle('messagesPerSecond'),
