@@ -48,6 +48,8 @@ export interface RequestOptions {
 export interface Requests {
   /** To be called whenever something was added to a lane. */
   pump(): void;
+  /** The same, and nothing that is there lingers any longer. */
+  flush(): void;
   /** No more linger: what is there is sent. */
   hurry(): void;
   /** Requests under way. */
@@ -176,6 +178,11 @@ export function forwardRequests(options: RequestOptions): Requests {
 
   return {
     pump,
+    flush() {
+      const lingeredMs = clock.monotonicMs() - limits.lingerMs;
+      for (const lane of lanes) lane.waitingSinceMs = Math.min(lane.waitingSinceMs, lingeredMs);
+      pump();
+    },
     hurry() {
       hurried = true;
       pump();

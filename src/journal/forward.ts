@@ -15,6 +15,10 @@
  * - Nothing is given up. A record that Kafka refuses for good becomes a dead letter (`log-refused`) with the reason and
  *   its value whole; when Kafka refuses that for its size too, with the length and hash of the value in its place.
  *
+ * When all that the spool has was read, it is sent at once, and then nothing is read for `lingerMs`: a look at the spool
+ * costs what many records cost, and so does a request. What comes alone is in Kafka without delay, what comes often goes
+ * together. While there is more to read, a partition lingers as long before it is sent what is less than a batch.
+ *
  * A backlog: records are read in the order in which they arrived, so after an outage live readings wait behind the
  * backlog of the same spool, which is drained at full speed and not beside live traffic. What must not happen is that
  * one partition's trouble keeps the others waiting, and memory is finite, so:
@@ -66,11 +70,6 @@ export function forwardLimits(kafka: Pick<KafkaConfig, 'lingerMs' | 'batchBytes'
   };
 }
 
-/** How long the reader of a forward rests when it has read everything: what lingers anyway is not needed at once. */
-export function forwardRestMs({ lingerMs }: Pick<KafkaConfig, 'lingerMs'>): number {
-  return lingerMs / 4;
-}
-
 export interface ForwardOptions {
   /** The spool. */
   readonly reader: LogReader;
@@ -116,7 +115,7 @@ export interface Forward {
   queuedBytes(): number;
   /** Why some records wait, while Kafka does not take them; null when it takes everything. */
   failure(): Failure | null;
-  /** Sends what is queued as far as Kafka takes it, commits, ends. Bounded in time. The sender stays open. */
+  /** Sends what the spool has as far as Kafka takes it, commits, ends. Bounded in time. The sender stays open. */
   stop(): Promise<void>;
 }
 
@@ -140,7 +139,11 @@ export async function startForward(options: ForwardOptions): Promise<Forward> {
   /** Queued since the limits were last looked at. */
   let uncheckedBytes = 0;
   let assigned = false;
+  /** To be ended: no more rests. */
+  let hurried = false;
+  /** No record is taken any more. */
   let stopping = false;
+  let endRest = () => {};
   /** Some partition of the readings takes records, or has not been tried; and since when that is so. */
   let working = true;
   let workingSinceMs = Number.NEGATIVE_INFINITY;
@@ -189,9 +192,7 @@ export async function startForward(options: ForwardOptions): Promise<Forward> {
     working = lanes.someWork();
     if (working && !worked) workingSinceMs = clock.monotonicMs();
     advance();
-    const woken = waiters;
-    waiters = [];
-    for (const wake of woken) wake();
+    wake();
     for (const lane of lanes.all) {
       if (lane.parkedFrom === null || lane.failing || catchingUp.has(lane) || stopping) continue;
       const work = catchUp(lane)
@@ -203,6 +204,12 @@ export async function startForward(options: ForwardOptions): Promise<Forward> {
     }
   }
 
+  function wake(): void {
+    const woken = waiters;
+    waiters = [];
+    for (const wakeOne of woken) wakeOne();
+  }
+
   function advance(): void {
     const floor = lanes.floor(position);
     if (floor <= progress) return;
@@ -210,7 +217,7 @@ export async function startForward(options: ForwardOptions): Promise<Forward> {
     options.onProgress(floor);
   }
 
-  /** Resolves at the next answer, at a stop, or after `ms`. */
+  /** Resolves at the next answer, after the next batch, at a stop, or after `ms`. */
   const change = (ms: number) =>
     new Promise<void>((resolve) => {
       const cancel = schedule(ms, resolve);
@@ -307,13 +314,29 @@ export async function startForward(options: ForwardOptions): Promise<Forward> {
       }
       position = Math.max(position, batch.nextOffset);
       advance();
-      requests.pump();
+      wake();
+      if (batch.nextOffset < batch.endOffset) requests.pump();
+      else {
+        requests.flush();
+        await rest();
+      }
     },
     async stopping() {
       await commit();
     },
     ended: options.onEnded,
   };
+
+  function rest(): Promise<void> {
+    if (hurried || limits.lingerMs === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      const cancel = schedule(limits.lingerMs, resolve);
+      endRest = () => {
+        cancel();
+        resolve();
+      };
+    });
+  }
 
   async function commit(): Promise<void> {
     const offset = progress;
@@ -328,10 +351,15 @@ export async function startForward(options: ForwardOptions): Promise<Forward> {
     cancelCommits = schedule(limits.commitMs, () => void commit().finally(() => stopping || commitRegularly()));
   };
 
+  /** Until all that the spool has by now was read, while Kafka takes records. */
+  async function readOn(untilMs: number): Promise<void> {
+    const offsets = await reader.offsets(SPOOL);
+    const end = offsets.ok ? offsets.value.endOffset : position;
+    while (position < end && working && clock.monotonicMs() < untilMs) await change(untilMs - clock.monotonicMs());
+  }
+
   /** Until nothing can be sent: all is in Kafka, or what is left belongs to lanes that fail. */
-  async function drain(): Promise<void> {
-    const untilMs = clock.monotonicMs() + limits.drainMs;
-    requests.hurry();
+  async function drain(untilMs: number): Promise<void> {
     const open = () => requests.underWay > 0 || lanes.all.some((lane) => lane.entries.length > 0 && !lane.failing);
     while (open() && clock.monotonicMs() < untilMs) await change(untilMs - clock.monotonicMs());
     requests.stop();
@@ -346,11 +374,16 @@ export async function startForward(options: ForwardOptions): Promise<Forward> {
     queuedBytes: () => lanes.bytes(),
     failure: () => requests.failure,
     async stop() {
-      if (stopping) return;
+      if (hurried) return;
+      hurried = true;
+      const untilMs = clock.monotonicMs() + limits.drainMs;
+      requests.hurry();
+      endRest();
+      await readOn(untilMs);
       stopping = true;
       cancelCommits();
       settled();
-      await drain();
+      await drain(untilMs);
       await Promise.all(catchingUp.values());
       await consumer.stop();
     },

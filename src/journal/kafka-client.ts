@@ -8,6 +8,7 @@ import { Kafka, type KafkaConfig as KafkaJsConfig, type logCreator, logLevel } f
 import type { KafkaConfig } from '../config.ts';
 import type { Telemetry } from '../telemetry.ts';
 import { REAUTHENTICATE_MS } from './kafka-credentials.ts';
+import { calmQueues } from './kafka-internals.ts';
 import { kafkaLogin } from './kafka-login.ts';
 
 const CONNECT_TIMEOUT_MS = 5_000;
@@ -47,6 +48,7 @@ export function kafkaClient(
       ...(key ? { key: readFileSync(key) } : undefined),
     };
   }
+  calmQueues();
   if (config.sasl) settings.sasl = kafkaLogin(config.sasl, loginFailed);
   return new Kafka(settings);
 }

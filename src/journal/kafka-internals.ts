@@ -53,6 +53,32 @@ export function changeClusters(client: Kafka, change: (cluster: Cluster) => void
   };
 }
 
+/** The requests of one connection. */
+export interface RequestQueue {
+  readonly pending: readonly unknown[];
+  scheduleCheckPendingRequests(): void;
+}
+
+/** What kafkajs makes a queue of for each connection. */
+export function requestQueues(): { readonly prototype: RequestQueue } {
+  return require('kafkajs/src/network/requestQueue');
+}
+
+const calm = new WeakSet<RequestQueue>();
+
+/**
+ * From its first answer on such a queue looks each millisecond whether a request may be sent, for as long as it lives: a
+ * twentieth of a core for each connection. Where no request waits it need not: it looks when one comes, and at each answer.
+ */
+export function calmQueues({ prototype } = requestQueues()): void {
+  if (calm.has(prototype)) return;
+  calm.add(prototype);
+  const schedule = prototype.scheduleCheckPendingRequests;
+  prototype.scheduleCheckPendingRequests = function (this: RequestQueue) {
+    if (this.pending.length > 0) schedule.call(this);
+  };
+}
+
 function methodsOf(client: Kafka): Record<symbol, MakeCluster> {
   return client as unknown as Record<symbol, MakeCluster>;
 }

@@ -1,6 +1,6 @@
 /** The thread that drains the spool into Kafka. Kafka may be absent when it starts: it waits, and says so once. */
 import { systemClock } from '../clock.ts';
-import { type Forward, forwardLimits, forwardRestMs, startForward } from '../journal/forward.ts';
+import { type Forward, forwardLimits, startForward } from '../journal/forward.ts';
 import { kafkaSender } from '../journal/kafka-sender.ts';
 import { kafkaTopics, untilTopicsReady } from '../journal/kafka-topics.ts';
 import { openSpoolReader } from '../journal/spool-reader.ts';
@@ -27,7 +27,6 @@ export async function startForwardPart(
     ...(data.progress ? { progress: data.progress } : undefined),
     clock: systemClock,
     telemetry,
-    restMs: forwardRestMs(kafka),
   });
 
   const running = (async () => {

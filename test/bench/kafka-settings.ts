@@ -18,7 +18,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { systemClock } from '../../src/clock.ts';
 import { type Config, parseConfig } from '../../src/config.ts';
-import { forwardLimits, forwardRestMs, startForward } from '../../src/journal/forward.ts';
+import { forwardLimits, startForward } from '../../src/journal/forward.ts';
 import { kafkaReader } from '../../src/journal/kafka-reader.ts';
 import { kafkaSender } from '../../src/journal/kafka-sender.ts';
 import { kafkaTopics, prepareTopics } from '../../src/journal/kafka-topics.ts';
@@ -154,8 +154,7 @@ async function pace(config: Config, { seconds }: Task): Promise<Figures> {
   const opened = await openSpool({ folder, ...settings, readers: [], clock: systemClock, telemetry });
   if (!opened.ok) throw new Error(opened.failure.message);
   const spool = opened.value;
-  const restMs = forwardRestMs(kafka);
-  const reader = openSpoolReader({ folder, progress: spool.progress, clock: systemClock, telemetry, restMs });
+  const reader = openSpoolReader({ folder, progress: spool.progress, clock: systemClock, telemetry });
   const appendedMs: number[] = [];
   const waits: number[] = [];
   await startForward({

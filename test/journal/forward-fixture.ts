@@ -191,7 +191,7 @@ export const tooLarge = fail('KAFKA_RECORD_REFUSED', 'the record is larger than 
 /** Stores what it is sent and notes every breach of what a sender may expect. */
 export class FakeKafka implements Sender {
   /** `topic/partition` -> what is stored there, in order. */
-  readonly logs = new Map<string, LogRecord[]>();
+  readonly logs: Map<string, LogRecord[]>;
   readonly requests: (readonly Part[])[] = [];
   readonly breaches: string[] = [];
   fate: (parts: readonly Part[], number: number) => Fate = () => ({ outcome: done });
@@ -201,8 +201,10 @@ export class FakeKafka implements Sender {
   #requestsUnderWay = 0;
   readonly #time: { readonly schedule: Schedule };
 
-  constructor(time: { readonly schedule: Schedule }) {
+  /** `logs`: what is stored already, and where the rest goes; for the lives of a process one after the other. */
+  constructor(time: { readonly schedule: Schedule }, logs = new Map<string, LogRecord[]>()) {
     this.#time = time;
+    this.logs = logs;
   }
 
   log(name: string): LogRecord[] {

@@ -132,8 +132,7 @@ async function run(scenario: Scenario, sabotage: (sender: Sender) => Sender = (s
   const live = async () => {
     let alive = true;
     let last = 0;
-    const kafka = new FakeKafka(time);
-    for (const [name, log] of logs) kafka.logs.set(name, log);
+    const kafka = new FakeKafka(time, logs);
     kafka.fate = fate;
     const schedule: Schedule = (ms, task) => time.schedule(ms, () => alive && task());
     const sender = sabotage(kafka);
@@ -145,7 +144,6 @@ async function run(scenario: Scenario, sabotage: (sender: Sender) => Sender = (s
         send: async (parts) => {
           if (!alive) return new Promise(() => {});
           const outcome = await sender.send(parts);
-          for (const [name, log] of kafka.logs) logs.set(name, log);
           return alive ? outcome : new Promise(() => {});
         },
         close: async () => {},
@@ -168,7 +166,6 @@ async function run(scenario: Scenario, sabotage: (sender: Sender) => Sender = (s
       check: () => {
         if (forward.queuedBytes() > limits.queuedBytes + SLACK_BYTES) faults.push('too much in memory');
         for (const breach of kafka.breaches.splice(0)) faults.push(breach);
-        for (const [name, log] of kafka.logs) logs.set(name, log);
       },
       crash: () => {
         alive = false;

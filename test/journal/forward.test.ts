@@ -130,25 +130,30 @@ describe('forward', () => {
     assert.deepEqual(offsetsOf(`t.panes/${partition}`), [2]);
   });
 
-  it('lingers, then makes one request of what all partitions have', async () => {
+  it('sends at once what comes alone, and what comes within the linger after that in one request', async () => {
     await start({ lingerMs: 50 });
     await time.pass(0);
     spool.append([reading(keys[0]!, 0)]);
-    await time.pass(49);
+    await time.pass(1);
+    assert.deepEqual(kafka.requests.flat().map(nameOf), ['t.readings/0']);
     spool.append([reading(keys[1]!, 1)]);
-    assert.equal(kafka.requests.length, 0);
-    await time.pass(10);
+    await time.pass(30);
+    spool.append([reading(keys[2]!, 2)]);
+    await time.pass(18);
     assert.equal(kafka.requests.length, 1);
-    assert.deepEqual(kafka.requests[0]!.map(nameOf), ['t.readings/0', 't.readings/1']);
+    await time.pass(2);
+    assert.equal(kafka.requests.length, 2);
+    assert.deepEqual(kafka.requests[1]!.map(nameOf), ['t.readings/1', 't.readings/2']);
   });
 
-  it('does not linger when a batch is full', async () => {
-    await start({ lingerMs: 60_000, batchRecords: 10 });
+  it('fills batches while there is more to read, and does not linger with one that is full', async () => {
+    spool = new MemoryLog(4);
     spool.append(Array.from({ length: 25 }, (_, i) => reading(keys[0]!, i)));
+    await start({ lingerMs: 60_000, batchRecords: 10 });
     await time.pass(100);
     assert.deepEqual(
       kafka.requests.map((parts) => parts[0]!.records.length),
-      [10, 10],
+      [10, 10, 5],
     );
   });
 
@@ -251,15 +256,17 @@ describe('forward', () => {
       assert.deepEqual(stored('t.readings/0').map(numberOf), [7, 8, 9]);
     });
 
-    it('sends what is queued and commits it when it is stopped, without lingering', async () => {
+    it('sends what the spool has and commits it when it is stopped, without lingering', async () => {
       await start({ lingerMs: 60_000 });
-      spool.append(keys.map((key, i) => reading(key, i)));
+      spool.append([reading(keys[0]!, 0)]);
       await time.pass(10);
-      assert.equal(kafka.requests.length, 0);
+      spool.append(keys.map((key, i) => reading(key, 1 + i)));
+      await time.pass(10);
+      assert.equal(forward.progress(), 1);
       const stopped = forward.stop();
       await time.pass(50);
       await stopped;
-      assert.equal(spool.checkpoints.get('forward')?.offset, 3);
+      assert.equal(spool.checkpoints.get('forward')?.offset, 4);
     });
 
     it('stops at once while Kafka is away, with the commit where it was', async () => {

@@ -42,7 +42,7 @@ export const kafka = optionalSection('The Kafka cluster; absent: the spool is th
   }),
   compression: choice('Of records on the wire and in Kafka.', ['gzip', 'none'], 'gzip'),
   linger: duration(
-    'How long forwarding waits for more records to fill a request; up to a quarter longer where few come.',
+    'How long forwarding, having sent all there is, waits before it looks for more to send.',
     '50ms',
     '0ms',
     '10s',
