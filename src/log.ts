@@ -6,7 +6,7 @@
  * behind the log is identical with both; `test/contracts/log.ts` is the suite that each of them passes.
  * The interface lives beside the stages, because `rollup/` and `view/` read what `journal/` keeps.
  */
-import type { Outcome } from './errors.ts';
+import type { Failure, Outcome } from './errors.ts';
 
 export type RecordKind =
   /** An accepted reading; value = JSON of a Reading. */
@@ -129,6 +129,8 @@ export interface ConsumerHandlers {
 }
 
 export interface LogConsumer {
+  /** Why reading waits, or that of a partition; null: it goes on. */
+  trouble(): Failure | null;
   /** Stores a checkpoint. Durable when it resolves with ok. Does not move the reading position. */
   commit(partition: number, checkpoint: Checkpoint): Promise<Outcome>;
   /** Stops reading after the batches under way, calls `stopping`, leaves the group. Bounded in time. */

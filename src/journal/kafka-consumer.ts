@@ -38,13 +38,14 @@ export function kafkaConsumer(
   let generation: Generation | null = null;
   let stopping = false;
   let dead = false;
-  let away = false;
+  let away: Failure | null = null;
+  /** What the batches are waiting for that cannot be read, by partition of the present generation. */
+  const unreadable = new Map<number, Failure>();
   let assigning: Promise<void> = Promise.resolve();
 
   const say = (failure: Failure) => {
     const level = needsPerson(failure) ? 'error' : 'warn';
     telemetry.limited(level, `kafka-consumer ${group}`, { code: failure.code, group }, failure.message, 60_000);
-    away = true;
   };
 
   const die = (reason: unknown) => {
@@ -62,7 +63,7 @@ export function kafkaConsumer(
     const starts = await handlers.assigned(assignments);
     if (to.signal.aborted || stopping) return;
     if (away) telemetry.log.info({ group, partitions: to.partitions }, 'reading from Kafka again');
-    away = false;
+    away = null;
     for (const { partition, checkpoint, firstOffset, endOffset } of assignments) {
       if (checkpoint) lastCommits.set(partition, checkpoint);
       const wanted = starts.get(partition);
@@ -92,7 +93,10 @@ export function kafkaConsumer(
           ...(marks.value.get(partition) ?? NO_MARKS),
         }));
       }
-      if (!committed.ok) say(committed.failure);
+      if (!committed.ok) {
+        away = committed.failure;
+        say(away);
+      }
       await pause(pauses.delayMs(failures), to.signal);
     }
   };
@@ -117,10 +121,12 @@ export function kafkaConsumer(
     joined: (to: Generation) => {
       generation = to;
       lastCommits.clear();
+      unreadable.clear();
       reassign(to);
     },
     batch: (batch: LogBatch, to: Generation): Promise<void> => {
       if (stopping || dead) return Promise.resolve();
+      unreadable.delete(batch.partition);
       const handled = handlers.batch(batch, to.signal);
       under.add(handled);
       return handled.finally(() => under.delete(handled));
@@ -132,6 +138,7 @@ export function kafkaConsumer(
     },
     unreadable: (partition: number, offset: number, to: Generation, reason: unknown) => {
       const failure = classify(reason, `reading ${topic.name}/${partition}`);
+      unreadable.set(partition, failure);
       say(failure);
       void pause(failure.retryAfterMs ?? pauses.delayMs(1), to.signal).then(() => {
         if (!stopping) session?.start(to, partition, offset);
@@ -155,6 +162,7 @@ export function kafkaConsumer(
       if (isBug(reason)) return die(reason);
       failures = generation === before ? failures + 1 : 1;
       const failure = classify(reason, `reading ${topic.name}`);
+      away = failure;
       say(failure);
       await pause(failure.retryAfterMs ?? pauses.delayMs(failures), stop.signal);
     }
@@ -162,6 +170,7 @@ export function kafkaConsumer(
   const running = run();
 
   return {
+    trouble: () => away ?? unreadable.values().next().value ?? null,
     async commit(partition, checkpoint): Promise<Outcome> {
       const of = generation;
       if (!session || !of || dead || !of.partitions.includes(partition)) {

@@ -2,7 +2,7 @@
  * One consumer of a spool: the loop that hands batches to the handlers, and its checkpoints. States of its life:
  * waiting for the log to be readable -> assigned -> batches -> stopped (in order) or ended (a handler threw).
  */
-import { messageOf, type Outcome } from '../errors.ts';
+import { type Failure, fail, messageOf, type Outcome } from '../errors.ts';
 import type { Checkpoint, ConsumerHandlers, LogBatch, LogConsumer } from '../log.ts';
 import { pause } from '../retry.ts';
 import type { Telemetry } from '../telemetry.ts';
@@ -45,6 +45,7 @@ export class SpoolConsumer implements LogConsumer {
   #ended = false;
   /** As last known. */
   #endOffset = 0;
+  #trouble: Failure | null = null;
 
   constructor(options: SpoolConsumerOptions) {
     this.#options = options;
@@ -54,6 +55,10 @@ export class SpoolConsumer implements LogConsumer {
   start(): Promise<void> {
     this.#running = this.#run();
     return this.#running;
+  }
+
+  trouble(): Failure | null {
+    return this.#trouble;
   }
 
   commit(partition: number, checkpoint: Checkpoint): Promise<Outcome> {
@@ -108,6 +113,7 @@ export class SpoolConsumer implements LogConsumer {
       if (!found) continue;
       const { firstOffset, endOffset, stored } = found;
       if (!stored.ok) {
+        if (stored.failure.retryable) this.#trouble = stored.failure;
         telemetry.limited('error', 'spool-checkpoint', { code: stored.failure.code }, stored.failure.message);
         if (stored.failure.retryable) {
           await pause(RETRY_MS, this.#stop.signal);
@@ -144,10 +150,13 @@ export class SpoolConsumer implements LogConsumer {
   /** Null after a pause when the file system fails; anything else that is thrown is a bug and ends the consumer. */
   async #tried<T>(read: () => Promise<T>): Promise<T | null> {
     try {
-      return await read();
+      const found = await read();
+      this.#trouble = null;
+      return found;
     } catch (error) {
       if (systemCode(error) === '') throw error;
       const message = `the spool cannot be read, trying again: ${messageOf(error)}`;
+      this.#trouble = fail('SPOOL_IO', message, { retryable: true, cause: error }).failure;
       this.#options.telemetry.limited('error', 'spool-read', {}, message);
       await pause(RETRY_MS, this.#stop.signal);
       return null;

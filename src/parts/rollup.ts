@@ -226,7 +226,8 @@ export async function startRollupPart(data: ThreadData, telemetry: Telemetry): P
     status: () => {
       const partitions = rollups.flatMap((rollup) => rollup.status());
       if (rollups.length > 0) {
-        const waiting = partitions.find((partition) => partition.waiting?.failure)?.waiting?.failure;
+        const held = partitions.find((partition) => partition.waiting?.failure)?.waiting?.failure;
+        const waiting = held ?? rollups.map((rollup) => rollup.trouble()).find((failure) => failure !== null);
         if (waiting) parts.failed(waiting.code.startsWith('STORE') ? 'store' : 'rollup', waiting);
         else parts.works();
       }

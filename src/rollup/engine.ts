@@ -35,7 +35,8 @@ import { encodeCheckpoint, streamHash } from './checkpoint.ts';
 import { type LateReason, lateRecord } from './late.ts';
 import { type OnClosed, OpenWindows } from './open-windows.ts';
 import type { Cell, OpenWindow, Series } from './pane.ts';
-import { decodePane, decodeTick, type PanesTick, type PassedPane, paneRecord, tickRecord } from './panes.ts';
+import { PaneOutbox } from './pane-outbox.ts';
+import { decodePane, decodeTick, type PanesTick, type PassedPane } from './panes.ts';
 import { provisionalRows, type Wanted } from './provisional.ts';
 import { type CountableReading, fingerprintOf, readingOf, tagsOf } from './record.ts';
 import { type Admission, type Beginning, completeAfterFirst, type Restore, type Start, startOf } from './restore.ts';
@@ -112,6 +113,7 @@ export class Engine {
   readonly #stage: Stage;
   /** Of the first of two stages. */
   readonly #group: string;
+  readonly #outbox: PaneOutbox;
   readonly #restored: Checkpoint | null;
   readonly #start: Start;
   readonly #streams = new Map<string, StreamState>();
@@ -122,8 +124,6 @@ export class Engine {
   #beganAfterMs: number | undefined;
   #rows: Row[] = [];
   #late: LogRecord[] = [];
-  #panes: LogRecord[] = [];
-  #toldFrontierMs: number | null = null;
   #unreadable = 0;
   #unknownStream = 0;
   readonly #closed = new Map<string, number>();
@@ -149,7 +149,9 @@ export class Engine {
       state.handedAfterMs = Math.max(state.completeAfterMs, this.#start.handedAfterMs.get(stream.name) ?? -Infinity);
       this.#streams.set(stream.name, state);
     }
-    this.#open = new OpenWindows(this.#streams, this.#start.emittedToMs);
+    const { emittedToMs } = this.#start;
+    this.#open = new OpenWindows(this.#streams, emittedToMs);
+    this.#outbox = new PaneOutbox(this.#group, [...this.#streams.values()], emittedToMs);
   }
 
   /** Where to read from, and after that what to expect next. */
@@ -169,7 +171,7 @@ export class Engine {
 
   /** Rows and panes. */
   get pendingRows(): number {
-    return this.#rows.length + this.#panes.length;
+    return this.#rows.length + this.#outbox.length;
   }
 
   /** Series (stream, tags and metric) with a cell in an open window: what memory grows with. */
@@ -208,6 +210,7 @@ export class Engine {
     return true;
   }
 
+  /** A stream whose rules it does not name is only known to be whole from its frontier on: panes.ts. */
   #hearTick({ frontierMs, completeAfterMs, rules }: PanesTick): void {
     for (const [name, state] of this.#streams) {
       const knownAfterMs = rules.has(state.firstHash) ? (completeAfterMs.get(name) ?? -Infinity) : frontierMs;
@@ -218,8 +221,7 @@ export class Engine {
 
   /** What was closed since the last take. */
   take(): Taken {
-    const panes = this.#stage === 'first' ? this.#handOn() : [];
-    const taken = { rows: this.#rows, late: this.#late, panes, checkpoint: this.#checkpoint() };
+    const taken = { rows: this.#rows, late: this.#late, panes: this.#handOn(), checkpoint: this.#checkpoint() };
     this.#rows = [];
     this.#late = [];
     return taken;
@@ -269,24 +271,10 @@ export class Engine {
     }
   }
 
-  /** The panes closed since the last time, between what was true before them and what is true after them. */
+  /** Of a first stage. Nothing is known before the first record. */
   #handOn(): LogRecord[] {
-    if (this.#awaitsFirst || this.#watermarkMs === Number.NEGATIVE_INFINITY) return [];
-    const completeAfterMs = new Map<string, number>();
-    const rules = new Set<string>();
-    for (const { stream, handedAfterMs, firstHash } of this.#streams.values()) {
-      if (Number.isFinite(handedAfterMs)) completeAfterMs.set(stream.name, handedAfterMs);
-      rules.add(firstHash);
-    }
-    const tick = (frontierMs: number) =>
-      tickRecord({ frontierMs, completeAfterMs, rules }, this.#group, this.#watermarkMs);
-    const { frontierMs } = this;
-    const opening = this.#toldFrontierMs === null ? [tick(this.#start.emittedToMs)] : [];
-    const closing = frontierMs > (this.#toldFrontierMs ?? this.#start.emittedToMs) ? [tick(frontierMs)] : [];
-    const panes = [...opening, ...this.#panes, ...closing];
-    this.#toldFrontierMs = frontierMs;
-    this.#panes = [];
-    return panes;
+    if (this.#stage !== 'first' || this.#awaitsFirst || this.#watermarkMs === Number.NEGATIVE_INFINITY) return [];
+    return this.#outbox.take({ watermarkMs: this.#watermarkMs, frontierMs: this.frontierMs });
   }
 
   /** False: no room for a new series. */
@@ -414,7 +402,7 @@ export class Engine {
   readonly #giveOut: OnClosed = (cell, window, state, isGivenOut) => {
     if (!isGivenOut) return;
     const { label, isJoint } = window.level;
-    if (isJoint) this.#panes.push(paneRecord(cell, window, state.firstHash, this.#group, this.#watermarkMs));
+    if (isJoint) this.#outbox.add(cell, window, state.firstHash, this.#watermarkMs);
     if (label === null) return;
     cell.rows(window, this.#rows);
     this.#closed.set(label, (this.#closed.get(label) ?? 0) + 1);

@@ -12,7 +12,7 @@
  */
 import type { Clock } from '../clock.ts';
 import type { RollupConfig } from '../config.ts';
-import { fail, type Outcome, succeed } from '../errors.ts';
+import { type Failure, fail, type Outcome, succeed } from '../errors.ts';
 import type {
   Assignment,
   Checkpoint,
@@ -91,6 +91,8 @@ export interface PartitionStatus {
 
 export interface Rollup {
   status(): PartitionStatus[];
+  /** Why the log is not read on, in whole or in part; null: it is. */
+  trouble(): Failure | null;
   /** What the open windows hold so far. */
   running(query: RunningQuery): Row[];
   /** Flushes, commits, leaves the group. Bounded in time. */
@@ -146,6 +148,10 @@ class RunningRollup implements Rollup {
       engine: rollup.engine.stats(),
       waiting: rollup.waiting,
     }));
+  }
+
+  trouble(): Failure | null {
+    return this.#consumer?.trouble() ?? null;
   }
 
   running({ limit, ...wanted }: RunningQuery): Row[] {

@@ -8,6 +8,7 @@ import { Neighbours } from '../../src/score/neighbours.ts';
 import { DEFAULT_THRESHOLD } from '../../src/scored.ts';
 import { Random } from '../support/random.ts';
 import { type NabFile, readNab, scoreNab } from './anomaly/nab.ts';
+import { median } from './median.ts';
 
 /** Published standard scores of others on the same files. */
 const PUBLISHED = { randomCutForest: 51.7, windowedGaussian: 39.6 };
@@ -65,14 +66,13 @@ function generated(): object {
     alarms += one.alarms.length;
     hits += one.alarms.filter((i) => faults.some((at) => i >= at && i < at + IN_TIME)).length;
   }
-  delays.sort((a, b) => a - b);
   return {
     threshold: DEFAULT_THRESHOLD,
     seed: SEED,
     planted,
     recall: found / planted,
     precision: hits / alarms,
-    medianDelayWindows: delays[delays.length >> 1],
+    medianDelayWindows: median(delays),
     ...covered(said),
   };
 }

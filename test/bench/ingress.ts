@@ -13,6 +13,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { startSimulator } from '../support/gateway-process.ts';
 import { NOBODY, startAedes, startMillrace, type Target } from './ingress/target.ts';
+import { median } from './median.ts';
 import { startMosquittoBenthos } from './peers/mosquitto-benthos.ts';
 import { startMosquittoTelegraf } from './peers/mosquitto-telegraf.ts';
 import { cpuSeconds, peakMiB } from './rollup/process.ts';
@@ -41,7 +42,7 @@ const CASES: readonly Case[] = [
 ];
 /** For what was sent to arrive in Kafka. */
 const ARRIVAL_MS = 180_000;
-/** Connects everybody, fills caches, and lets the compiler do its work. */
+/** Once everybody is connected: fills caches, and lets the compiler do its work. */
 const WARMUP_S = 5;
 
 function peersOf(brokers: string): Record<string, () => Promise<Target>> {
@@ -143,10 +144,7 @@ function load({ port }: Target, { connections, inFlight, rate }: Case, more: str
 }
 
 function medianOf(rounds: readonly Figures[]): Figures {
-  const middle = (key: keyof Figures) => {
-    const values = rounds.map((figures) => figures[key]).sort((a, b) => a - b);
-    return round((values[(values.length - 1) >> 1]! + values[values.length >> 1]!) / 2);
-  };
+  const middle = (key: keyof Figures) => round(median(rounds.map((figures) => figures[key])));
   return {
     messagesPerSecond: middle('messagesPerSecond'),
     cpuSecondsPerMillion: middle('cpuSecondsPerMillion'),

@@ -17,6 +17,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { type GatewayProcess, startGateway, startSimulator } from '../support/gateway-process.ts';
 import { until } from '../support/until.ts';
+import { median } from './median.ts';
 import { cpuSeconds } from './rollup/process.ts';
 
 const YAML = `streams:
@@ -134,12 +135,7 @@ async function closePages(viewer: ChildProcess): Promise<Seen> {
 }
 
 function medians(rounds: readonly Round[]): Round {
-  const middle = (key: keyof Round) => {
-    const sorted = rounds.map((one) => one[key]).sort((a, b) => a - b);
-    const half = sorted.length >> 1;
-    const median = sorted.length % 2 === 1 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
-    return Number(median.toPrecision(4));
-  };
+  const middle = (key: keyof Round) => Number(median(rounds.map((one) => one[key])).toPrecision(4));
   return {
     messagesPerSecond: middle('messagesPerSecond'),
     cpuSecondsPerMillion: middle('cpuSecondsPerMillion'),

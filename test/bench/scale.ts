@@ -23,6 +23,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { Kafka, logLevel } from 'kafkajs';
 import { type GatewayProcess, startGateway, startSimulator } from '../support/gateway-process.ts';
+import { median } from './median.ts';
 import { BOUND_PERCENT, compare, expectAt, fitService, medianPoint, type Point } from './scale/compare.ts';
 import { measureAt } from './scale/latency.ts';
 import { type Cost, type Costs, type Measured, planFor } from './scale/plan.ts';
@@ -169,7 +170,7 @@ async function dropTopics(brokers: string, prefix: string): Promise<void> {
 }
 
 function medianOf(rounds: readonly Measured[]): Measured {
-  const middle = (of: (one: Measured) => number) => rounds.map(of).sort((a, b) => a - b)[rounds.length >> 1]!;
+  const middle = (of: (one: Measured) => number) => median(rounds.map(of));
   const cost = (kind: 'gateway' | 'rollup'): Cost => ({
     process: middle((one) => one[kind].process),
     busiestThread: middle((one) => one[kind].busiestThread),

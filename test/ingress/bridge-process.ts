@@ -10,10 +10,10 @@ import { startBridge } from '../../src/ingress/bridge.ts';
 import { silentTelemetry } from '../../src/telemetry.ts';
 import { LIMITS } from './harness.ts';
 
-const HELD_MS = 3000;
+const HELD_MS = 3_000;
 
-const [port, clientId, file, early] = process.argv.slice(2) as [string, string, string, string | undefined];
-const heldAtMost = Number(early);
+const [port, clientId, file, atMost] = process.argv.slice(2) as [string, string, string, string | undefined];
+const heldAtMost = Number(atMost);
 const descriptor = openSync(file, 'a');
 let waiting: (() => void)[] = [];
 const held: string[] = [];
@@ -22,6 +22,7 @@ let flush: NodeJS.Timeout | undefined;
 function writeBeyond(count: number): void {
   for (const line of held.splice(0, held.length - count)) writeSync(descriptor, line);
 }
+
 setInterval(() => {
   const durable = waiting;
   waiting = [];
@@ -41,7 +42,7 @@ const bridge = startBridge({
   limits: LIMITS,
   accept: ({ payload }, settled) => {
     const line = `${Buffer.from(payload)}\n`;
-    if (early) {
+    if (atMost) {
       settled({ kind: 'accepted' });
       held.push(line);
       if (held.length > heldAtMost) writeBeyond(heldAtMost);

@@ -162,6 +162,7 @@ export class MemoryLog {
       handlers.ended(error);
     });
     return {
+      trouble: () => null,
       commit: async (_: number, checkpoint: Checkpoint): Promise<Outcome> => {
         this.onCommit(checkpoint.offset);
         this.checkpoints.set(group, checkpoint);

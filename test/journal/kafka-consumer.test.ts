@@ -230,8 +230,10 @@ describe('consuming a real Kafka', function () {
     await until(() => member.counted.length === inOthers, 15_000, 'the other partitions have been read');
     await until(() => said.some((line) => line.includes('snappy at offset 0')), 5_000, 'it was said');
     assert.match(said.join(''), /"code":"KAFKA_BATCH_UNREADABLE".*let them use gzip or none/);
+    assert.equal(member.consumer.trouble()?.code, 'KAFKA_BATCH_UNREADABLE');
     await deleteBefore(config, topic, partition, before + 1);
     await until(() => member.counted.length === 400, 15_000, 'the partition goes on behind it');
+    assert.equal(member.consumer.trouble(), null);
     assert.deepEqual(member.ends, []);
   });
 

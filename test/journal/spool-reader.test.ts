@@ -171,11 +171,13 @@ describe('a reader of the spool', () => {
       return { error: 'EIO' };
     };
     const numbers: number[] = [];
-    await reader({ spool, files }).consume('g', {
+    const consumer = await reader({ spool, files }).consume('g', {
       ...silent(),
       batch: async ({ records }) => void numbers.push(...records.map(numberOf)),
     });
+    await until(() => consumer.trouble()?.code === 'SPOOL_IO');
     await until(() => numbers.length === 2);
+    assert.equal(consumer.trouble(), null);
     assert.equal(failures, 1);
   });
 

@@ -222,6 +222,13 @@ describe('the running rollup', () => {
     assert.equal(rollup.status()[0]!.waiting, null);
   });
 
+  it('says what its log says of itself', async () => {
+    const bench = new Bench();
+    bench.log.trouble = { code: 'KAFKA_BATCH_UNREADABLE', message: 'a batch in snappy', retryable: false };
+    rollup = await bench.start();
+    assert.equal(rollup!.trouble()?.code, 'KAFKA_BATCH_UNREADABLE');
+  });
+
   it('says how many rows wait for the store against their limit, those that a write has under way too', async () => {
     const bench = new Bench(records(6));
     bench.onWrite = () => away;

@@ -2,7 +2,7 @@
  * A log in memory, read by one consumer at a time. The test decides when a batch is delivered: `deliver` gives the next
  * records of a partition to the handlers, as a log would, and resolves when they have been taken.
  */
-import { done, type Outcome, succeed } from '../../src/errors.ts';
+import { done, type Failure, type Outcome, succeed } from '../../src/errors.ts';
 import type { Checkpoint, ConsumerHandlers, LogBatch, LogReader, StoredRecord } from '../../src/log.ts';
 
 export class MemoryLog implements LogReader {
@@ -11,6 +11,7 @@ export class MemoryLog implements LogReader {
   readonly commits: { partition: number; checkpoint: Checkpoint }[] = [];
   /** Answers a commit in place of "done". */
   onCommit: (partition: number) => Outcome | Promise<Outcome> = () => done;
+  trouble: Failure | null = null;
   #handlers: ConsumerHandlers | null = null;
   #signal = new AbortController();
   readonly #positions = new Map<number, number>();
@@ -29,6 +30,7 @@ export class MemoryLog implements LogReader {
     this.#handlers = handlers;
     await this.assign();
     return {
+      trouble: () => this.trouble,
       commit: async (partition: number, checkpoint: Checkpoint) => {
         const outcome = await this.onCommit(partition);
         if (outcome.ok) this.setCheckpoint(partition, checkpoint);

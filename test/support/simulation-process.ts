@@ -239,6 +239,7 @@ export class Member {
   #consumer(handlers: ConsumerHandlers): LogConsumer {
     const world = this.#world;
     return {
+      trouble: () => null,
       commit: async (partition, checkpoint) => {
         const outcome = await world.event(this.#process, 'commit', () => {
           if (this.#fault() === 'before') return unreachable();

@@ -7,6 +7,7 @@
  * rollup has what is there. They are chosen so that forwarding and reading come out right with the fewest processes, and kept for more; so what
  * is said of the fewest tests PUBACK only, and what is said of more tests everything.
  */
+import { median } from '../median.ts';
 import { type Costs, growthOf, planFor } from './plan.ts';
 import { type Predicted, type Service, type Setup, simulate } from './simulate.ts';
 
@@ -156,8 +157,7 @@ export function expectAt(
 export function medianPoint(points: readonly Point[]): Point {
   const { commitsMs: _, ...figures } = points[0]!;
   const keys = Object.keys(figures) as (keyof typeof figures)[];
-  const middle = (key: keyof typeof figures) =>
-    points.map((point) => point[key]).sort((a, b) => a - b)[points.length >> 1]!;
+  const middle = (key: keyof typeof figures) => median(points.map((point) => point[key]));
   const medians = Object.fromEntries(keys.map((key) => [key, middle(key)])) as unknown as typeof figures;
   return { ...medians, commitsMs: points.flatMap(({ commitsMs }) => commitsMs) };
 }
