@@ -13,7 +13,7 @@ import { done, type Outcome, succeed } from '../errors.ts';
 import type { Telemetry } from '../telemetry.ts';
 import { Acknowledger } from './acknowledge.ts';
 import { Admission } from './admission.ts';
-import { detachDelivery } from './aedes-inside.ts';
+import { detachDelivery, spareNumbers } from './aedes-inside.ts';
 import { Audience } from './audience.ts';
 import { Authenticator, CONNACK } from './authenticate.ts';
 import { meaningOf } from './client-error.ts';
@@ -185,6 +185,7 @@ class MqttGateway implements Broker {
       authorizeForward: this.#forwarder.authorizeForward,
     });
     this.#acknowledger.broker = this.#aedes;
+    spareNumbers();
     detachDelivery(this.#aedes);
     this.#watch();
     const listening = await listen({

@@ -20,7 +20,7 @@
  * A record: length, attributes (0), timestamp less the first one's, place in the batch, key, value, headers. All integers
  * are zigzag varints, and each text or value stands behind its length, -1 where there is none.
  */
-import { constants, gzipSync } from 'node:zlib';
+import { constants, gzipSync, type ZlibOptions } from 'node:zlib';
 import type { LogRecord, RecordKind } from '../log.ts';
 import { crc32c } from './crc32c.ts';
 
@@ -44,6 +44,8 @@ const RECORD_HEAD_BYTES = 40;
 /** The lengths of one header's name and value: at most. */
 const HEADER_LENGTHS_BYTES = 10;
 const GZIP = 1;
+/** zlib makes 9 of 8. */
+const LEAST_WINDOW_BITS = 9;
 /** Zigzag doubles, and bit operations end at 32 bits. */
 const MAX_INT_DELTA = 2 ** 30;
 
@@ -56,8 +58,21 @@ const MAX_INT_DELTA = 2 ** 30;
 export function encodeBatch(records: readonly LogRecord[], options: BatchOptions): Buffer {
   const plain = new BatchEncoder(options).encode(records);
   if (options.compression === 'none') return seal(plain, records, 0);
-  const packed = gzipSync(plain.subarray(HEAD_BYTES), { level: constants.Z_BEST_SPEED });
+  const packed = gzipSync(plain.subarray(HEAD_BYTES), deflateFor(plain.length));
   return seal(Buffer.concat([plain.subarray(0, HEAD_BYTES), packed]), records, GZIP);
+}
+
+/**
+ * A window as large as the batch, and a table to match: the defaults take 268 KiB for every batch, however small, and V8
+ * counts them, so that it looks for garbage every few dozen batches.
+ */
+function deflateFor(bytes: number): ZlibOptions {
+  const bits = Math.ceil(Math.log2(bytes));
+  const windowBits = Math.min(Math.max(bits, LEAST_WINDOW_BITS), constants.Z_MAX_WINDOWBITS);
+  // The table of hashes has 2^(memLevel + 7) places of two bytes, and the buffers are as large.
+  const memLevel = Math.min(Math.max(bits - 7, constants.Z_MIN_MEMLEVEL), constants.Z_DEFAULT_MEMLEVEL);
+  const chunkSize = Math.min(Math.max(bytes, constants.Z_MIN_CHUNK), constants.Z_DEFAULT_CHUNK);
+  return { level: constants.Z_BEST_SPEED, windowBits, memLevel, chunkSize };
 }
 
 /** Writes the head. */

@@ -4,7 +4,7 @@
  * small messages below. If it dies, that is a bug, but not the end: readings go on being acknowledged into the spool,
  * the thread is started again after a pause, and it goes on from its checkpoint.
  */
-import { Worker } from 'node:worker_threads';
+import { type ResourceLimits, Worker } from 'node:worker_threads';
 import type { Config } from '../config.ts';
 import type { Outcome } from '../errors.ts';
 import type { ForwardTally } from '../journal/forward.ts';
@@ -90,6 +90,12 @@ export interface Thread {
 /** A thread that has not stopped by then is ended; it goes on from its checkpoint. */
 export const STOP_LIMIT_MS = 15_000;
 const ANSWER_LIMIT_MS = 2_000;
+/** What forward makes lives for one request: more room for it only makes the process larger. */
+const RESOURCE_LIMITS: Readonly<Record<ThreadData['part'], ResourceLimits>> = {
+  forward: { maxYoungGenerationSizeMb: 12 },
+  rollup: {},
+  understand: {},
+};
 const METRICS_OF_THE_DEAD: readonly MetricSnapshot[] = [];
 
 /** `dataOf` is asked at the start and before every later one. */
@@ -114,7 +120,7 @@ export function startThread(
   let stopped = () => {};
 
   const start = () => {
-    worker = new Worker(entry, { workerData: dataOf() });
+    worker = new Worker(entry, { workerData: dataOf(), resourceLimits: RESOURCE_LIMITS[part] });
     worker.on('message', (message: FromThread) => {
       if (message.type === 'metrics') {
         metrics = message.metrics;
