@@ -129,7 +129,7 @@ export interface ConsumerHandlers {
 }
 
 export interface LogConsumer {
-  /** Why reading waits, or that of a partition; null: it goes on. */
+  /** Why reading waits, of all partitions or of one; null: it goes on. */
   trouble(): Failure | null;
   /** Stores a checkpoint. Durable when it resolves with ok. Does not move the reading position. */
   commit(partition: number, checkpoint: Checkpoint): Promise<Outcome>;

@@ -1,18 +1,9 @@
 /** `millrace run`: the stages of a role until SIGINT or SIGTERM, then a stop in order. A second signal ends at once. */
-import { setFlagsFromString } from 'node:v8';
 import { systemClock } from '../clock.ts';
 import { loadConfig } from '../config.ts';
 import { type Role, startPipeline } from '../pipeline.ts';
 import { readLoaded } from './open.ts';
 import { EXIT, readLogLevel, report, type Terminal } from './terminal.ts';
-
-/**
- * V8 makes objects old at birth where it has seen most of a kind survive. A reading waits some milliseconds for the disk;
- * seen at an unlucky moment, such as a thousand devices connecting, all later ones are made old for good, with all that
- * they hold, and only rare full collections free them: 1 MiB of garbage for each collection of the young. What a rollup makes
- * does live long, and the setting would cost it a twentieth.
- */
-const HEAP_FLAGS = '--no-allocation-site-pretenuring';
 
 export interface RunOptions {
   readonly config: string;
@@ -21,7 +12,6 @@ export interface RunOptions {
 }
 
 export async function run(options: RunOptions, terminal: Terminal): Promise<number> {
-  if (options.role !== 'rollup') setFlagsFromString(HEAP_FLAGS);
   const read = await readLoaded(options, terminal);
   if (typeof read === 'number') return read;
   const { config, settings } = read;

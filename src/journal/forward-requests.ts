@@ -2,8 +2,9 @@
  * Which lanes go into which produce request, and what its outcome does to them. The rules:
  * - one request under way for a lane, so a retry cannot overtake what follows it; `requests` under way in all
  * - a request is made when some lane has waited `lingerMs` or has a full batch, or when `flush` says that there is nothing
- *   more to read, and takes along every lane of its topic that has something, since a request costs more than the records in it. Of its topic, because a request may fail in
- *   one partition and succeed in the others: a repeated reading is counted once, but a dead letter would be listed twice
+ *   more to read, and takes along every lane of its topic that has something, since a request costs more than the records
+ *   in it. Of its topic, because a request may fail in one partition and succeed in the others: a repeated reading is
+ *   counted once, but a dead letter would be listed twice
  * - a request that fails says nothing about which of its partitions is to blame, so each of its lanes is then sent
  *   alone until it succeeds; such lanes get `aloneRequests` of the slots, so that hanging ones do not take them all
  * - a failed lane waits by the backoff, and is tried at once when another one that had failed succeeds

@@ -39,13 +39,19 @@ export function kafkaConsumer(
   let stopping = false;
   let dead = false;
   let away: Failure | null = null;
-  /** What the batches are waiting for that cannot be read, by partition of the present generation. */
+  /** Partitions of the present generation that wait before a batch that cannot be read. */
   const unreadable = new Map<number, Failure>();
   let assigning: Promise<void> = Promise.resolve();
 
   const say = (failure: Failure) => {
     const level = needsPerson(failure) ? 'error' : 'warn';
     telemetry.limited(level, `kafka-consumer ${group}`, { code: failure.code, group }, failure.message, 60_000);
+  };
+
+  /** Nothing is read until the next assignment. */
+  const stayAway = (failure: Failure) => {
+    away = failure;
+    say(failure);
   };
 
   const die = (reason: unknown) => {
@@ -93,10 +99,7 @@ export function kafkaConsumer(
           ...(marks.value.get(partition) ?? NO_MARKS),
         }));
       }
-      if (!committed.ok) {
-        away = committed.failure;
-        say(away);
-      }
+      if (!committed.ok) stayAway(committed.failure);
       await pause(pauses.delayMs(failures), to.signal);
     }
   };
@@ -162,8 +165,7 @@ export function kafkaConsumer(
       if (isBug(reason)) return die(reason);
       failures = generation === before ? failures + 1 : 1;
       const failure = classify(reason, `reading ${topic.name}`);
-      away = failure;
-      say(failure);
+      stayAway(failure);
       await pause(failure.retryAfterMs ?? pauses.delayMs(failures), stop.signal);
     }
   };

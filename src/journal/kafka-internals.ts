@@ -68,7 +68,8 @@ const calm = new WeakSet<RequestQueue>();
 
 /**
  * From its first answer on such a queue looks each millisecond whether a request may be sent, for as long as it lives: a
- * few hundredths of a core for each connection. Where no request waits it need not: it looks when one comes, and at each answer.
+ * few hundredths of a core for each connection. Where no request waits it need not: it looks when one comes, and at each
+ * answer.
  */
 export function calmQueues({ prototype } = requestQueues()): void {
   if (calm.has(prototype)) return;

@@ -3,6 +3,7 @@
  * ledger. Everything is ready to keep what it accepts before a listener opens; schemas, registries, users and certificates are
  * loaded again while it runs.
  */
+import { setFlagsFromString } from 'node:v8';
 import { systemClock } from '../clock.ts';
 import type { Config } from '../config.ts';
 import { type Outcome, succeed } from '../errors.ts';
@@ -29,6 +30,14 @@ import { type Commands, startCommands } from './commands.ts';
 import type { KafkaHold } from './hold.ts';
 import type { Ledger } from './ledger.ts';
 import { createTraceSource } from './trace-source.ts';
+
+/**
+ * V8 makes objects old at birth where it has seen most of a kind survive. A reading waits some milliseconds for the disk;
+ * seen at an unlucky moment, such as a thousand devices connecting, all later ones are made old for good, with all that
+ * they hold, and only rare full collections free them: 1 MiB of garbage for each collection of the young. The setting is
+ * the process's. What a rollup makes does live long: one that has a process to itself does without, and is a twentieth quicker.
+ */
+const HEAP_FLAGS = '--no-allocation-site-pretenuring';
 
 export interface GatewayNeeds {
   readonly config: Config;
@@ -60,6 +69,7 @@ export interface Gateway {
 
 export async function startGateway(needs: GatewayNeeds): Promise<Outcome<Gateway>> {
   const { config, spool, ledger, accounts, hold, received, board, telemetry, undo } = needs;
+  setFlagsFromString(HEAP_FLAGS);
   let streams: readonly Stream[] = Object.values(config.streams);
   const limits: InspectLimits = {
     ...DEFAULT_LIMITS,

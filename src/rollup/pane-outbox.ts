@@ -15,7 +15,7 @@ export interface PaneClock {
 
 export class PaneOutbox {
   readonly #group: string;
-  readonly #streams: Iterable<StreamState>;
+  readonly #streams: readonly StreamState[];
   readonly #rules: ReadonlySet<string>;
   #toldFrontierMs: number;
   #opened = false;
