@@ -281,7 +281,6 @@ class MqttGateway implements Broker {
     }, limits.connectTimeoutMs);
     stream.once('close', () => this.#disconnected(connection));
     linkConnection(this.#aedes.handle(stream), connection);
-    connection.gate.watch();
   }
 
   #disconnected(connection: Connection): void {

@@ -1,12 +1,12 @@
 /**
  * The gate between a connection's socket and the broker's decoder: backpressure, and the place where `wire.ts` sees the
- * bytes and takes the publishes out of them. It takes the place of `read` on the one stream that it is given (the broker
- * reads with `read()` on 'readable' and nothing else); what may not pass yet is put back into the stream by `unshift`, so
- * the stream's own buffer fills, the socket stops being read, and the sender is slowed by TCP. The broker's `client.pause()` is not used: it deadlocks.
+ * bytes and takes the publishes out of them. It stands where the socket hands its bytes to its stream: in place of the
+ * stream's `push` and `_read`. Publishes never enter the stream; all else does, and the broker reads it from there. Bytes
+ * that may not pass yet wait here, and the socket is not read until they have passed, so that the sender is slowed by TCP.
+ * The end of the stream waits behind them. The broker's `client.pause()` is not used: it deadlocks.
  *
- * aedes reads on when as many packets are done as it had read, less one for each 'readable': with acknowledgements held
- * that is sometimes too much, sometimes nothing at all, pings included. So the gate alone bounds what is read, and says
- * 'readable' again until the broker takes what may pass.
+ * What waits here is bounded by what a socket hands over after it was told to stop: one chunk of 64 KiB, for TLS and
+ * WebSocket the messages within one.
  *
  * A closed gate opens by itself when its reason has gone. While it is closed, the other packets behind the publish that
  * waits wait too, pings included: a client whose publishes wait longer than its keep-alive is disconnected and comes again.
@@ -16,9 +16,6 @@ import type { Clock } from '../clock.ts';
 import type { MqttLimits } from '../config.ts';
 import { type PendingBytes, TokenBucket } from './pending.ts';
 import { type Budget, Framing, PUBLISH, type PublishTaker, type Violation } from './wire.ts';
-
-/** More packets than this are never in a client's hand at once: packet identifiers end there. */
-const MAX_INSIST = 65_536;
 
 /** Why a gate is closed. `connect`: waiting for the broker's CONNACK. `shut`: for good, the connection is about to end. */
 export type Hold = 'connect' | Limit | 'shut';
@@ -38,6 +35,23 @@ export interface GateOwner extends PublishTaker {
   limitReached(limit: string): void;
 }
 
+/** What the socket calls and what the stream calls for more; both are the stream's own again behind the gate. */
+interface Source {
+  push(chunk: Buffer | null): boolean;
+  _read(size: number): void;
+}
+
+const GATE = Symbol('gate');
+type Gated = Duplex & { [GATE]: Gate };
+
+function push(this: Gated, chunk: Buffer | null): boolean {
+  return this[GATE].arrive(chunk);
+}
+
+function readMore(this: Gated): void {
+  this[GATE].readMore();
+}
+
 export class Gate {
   /** Publishes that passed and are not completed. */
   pending = 0;
@@ -45,17 +59,21 @@ export class Gate {
   bucket: TokenBucket | null = null;
 
   readonly #stream: Duplex;
+  readonly #inner: Source;
   readonly #owner: GateOwner;
   readonly #framing: Framing;
-  readonly #read: (size?: number) => Buffer | null;
   readonly #budget: Budget = { publishes: 0, bytes: 0, subscribes: 0 };
   readonly #subscribes: TokenBucket;
   readonly #wake = () => this.#release();
+  /** What may not pass yet, in order. */
+  #waiting: Buffer[] = [];
+  /** The stream ends behind what waits. */
+  #ended = false;
+  #discarding = false;
   #open = false;
   #hold: Hold | null = null;
   #waking = false;
   #rateBound = false;
-  #insisting = false;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(stream: Duplex, owner: GateOwner) {
@@ -63,13 +81,8 @@ export class Gate {
     this.#owner = owner;
     this.#framing = new Framing(owner.limits.packetBytes, owner);
     this.#subscribes = new TokenBucket(owner.limits.subscribeRate, owner.clock);
-    this.#read = stream.read.bind(stream);
-    stream.read = (size?: number) => this.#pass(size);
-  }
-
-  /** To be called when the broker listens to the stream, so that it is asked first. */
-  watch(): void {
-    this.#stream.on('readable', () => this.#insist());
+    this.#inner = Object.getPrototypeOf(stream) as Source;
+    Object.assign(stream, { [GATE]: this, push, _read: readMore });
   }
 
   get hold(): Hold | null {
@@ -91,9 +104,11 @@ export class Gate {
   /** Nothing passes any more, and what comes is thrown away, so that the connection can be closed in order. */
   discard(): void {
     this.shut();
+    this.#discarding = true;
+    this.#waiting = [];
     this.#stream.removeAllListeners('readable');
-    this.#stream.read = this.#read;
     this.#stream.resume();
+    this.#goOn();
   }
 
   /** A publish that had passed is completed. */
@@ -111,15 +126,32 @@ export class Gate {
     return this.#hold === 'shut';
   }
 
-  #pass(size: number | undefined): Buffer | null {
-    if (size === 0) return this.#read(0);
-    if (this.#hold !== null) return null;
-    if (this.#stream.writableLength > this.#owner.limits.unsentBytes) {
-      this.#close('unsent');
-      return null;
+  /** The socket's bytes, lent until this returns; null at their end. False: the socket is to be asked before it brings more. */
+  arrive(chunk: Buffer | null): boolean {
+    if (chunk === null) {
+      this.#ended = true;
+      return this.#waiting.length === 0 && this.#inner.push.call(this.#stream, null);
     }
-    const chunk = this.#read();
-    if (chunk === null) return null;
+    if (this.#discarding) return true;
+    if (this.#hold !== null) {
+      this.#waiting.push(Buffer.from(chunk));
+      return false;
+    }
+    return this.#pass(chunk, true);
+  }
+
+  /** The stream wants more. */
+  readMore(): void {
+    if (this.#waiting.length === 0) this.#inner._read.call(this.#stream, 0);
+  }
+
+  /** False: the socket is not to be read on. */
+  #pass(chunk: Buffer, lent: boolean): boolean {
+    if (this.#stream.writableLength > this.#owner.limits.unsentBytes) {
+      this.#waiting.unshift(lent ? Buffer.from(chunk) : chunk);
+      this.#close('unsent');
+      return false;
+    }
     const framing = this.#framing;
     const allowed = this.#fillBudget();
     const { subscribes } = this.#budget;
@@ -128,7 +160,7 @@ export class Gate {
     if (end < 0) {
       this.#hold = 'shut';
       this.#owner.violated(framing.violation!);
-      return null;
+      return false;
     }
     const taken = allowed - this.#budget.publishes;
     if (taken > 0) {
@@ -137,21 +169,13 @@ export class Gate {
     }
     if (this.#budget.subscribes !== subscribes) this.#subscribes.take(subscribes - this.#budget.subscribes);
     if (framing.connectSeen !== connectSeen) this.#owner.connectArrived();
-    if (end < chunk.length && !this.#isShut()) {
-      this.#stream.unshift(chunk.subarray(end));
-      this.#close(this.#reason(chunk[end]!));
-    }
-    return framing.rest.length === 0 ? null : framing.rest;
-  }
-
-  /** Each event takes one off the broker's count of packets in hand, which each packet raised by one. */
-  #insist(): void {
-    if (!this.#open || this.#insisting) return;
-    this.#insisting = true;
-    for (let i = 0; i < MAX_INSIST && this.#hold === null && this.#stream.readableLength > 0; i++) {
-      this.#stream.emit('readable');
-    }
-    this.#insisting = false;
+    const wanted =
+      framing.rest.length === 0 || this.#inner.push.call(this.#stream, lent ? Buffer.from(framing.rest) : framing.rest);
+    if (end === chunk.length || this.#isShut()) return wanted;
+    const behind = chunk.subarray(end);
+    this.#waiting.unshift(lent ? Buffer.from(behind) : behind);
+    this.#close(this.#reason(chunk[end]!));
+    return false;
   }
 
   #fillBudget(): number {
@@ -198,9 +222,7 @@ export class Gate {
     }
   }
 
-  /**
-   * Opens the gate, in a turn of its own: this may be called from within the decoder, which must not be entered twice.
-   */
+  /** Opens the gate, in a turn of its own: this may be called from within the walk. */
   #release(): void {
     if (this.#waking || this.#hold === null || this.#hold === 'shut') return;
     this.#waking = true;
@@ -209,8 +231,27 @@ export class Gate {
       if (this.#hold === null || this.#hold === 'shut') return;
       this.#leaveHold();
       this.#hold = null;
-      if (!this.#stream.destroyed) this.#stream.emit('readable');
+      if (!this.#stream.destroyed) this.#passWaiting();
     });
+  }
+
+  #passWaiting(): void {
+    let wanted = true;
+    while (this.#waiting.length > 0) {
+      wanted = this.#pass(this.#waiting.shift()!, false);
+      if (this.#hold !== null) return;
+    }
+    if (this.#ended || wanted) this.#goOn();
+  }
+
+  /** Nothing waits any more. */
+  #goOn(): void {
+    if (this.#ended) {
+      this.#inner.push.call(this.#stream, null);
+      this.#stream.read(0);
+    } else {
+      this.readMore();
+    }
   }
 
   #leaveHold(): void {

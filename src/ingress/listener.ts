@@ -19,6 +19,7 @@ import type { Listener, MqttLimits, TlsFiles } from '../config.ts';
 import { done, fail, messageOf, type Outcome, succeed } from '../errors.ts';
 import type { Telemetry } from '../telemetry.ts';
 import type { Origin } from './connection.ts';
+import { lendReads } from './socket-inside.ts';
 import { WebSocketStream } from './websocket.ts';
 
 export interface Address {
@@ -147,7 +148,12 @@ function createServer(listener: Listener, context: SecureContextOptions, options
     options.connected({ stream, address: socket.remoteAddress ?? '', certificateName: certificate });
   };
   if (!listener.websocket) {
-    if (listener.tls === null) return createTcpServer(socketOptions, (socket) => accept(socket, socket));
+    if (listener.tls === null) {
+      return createTcpServer(socketOptions, (socket) => {
+        lendReads(socket);
+        accept(socket, socket);
+      });
+    }
     return createTlsServer(tlsOptions, (socket) => accept(socket, socket));
   }
   const http = listener.tls === null ? createHttpServer(socketOptions) : createHttpsServer(tlsOptions);

@@ -37,7 +37,7 @@ export class Publish {
 
 /**
  * A PUBLISH from its first byte and the bytes behind its fixed header (MQTT 3.1.1 section 3.3), or the sentence in which
- * it breaks the standard. The QoS has been looked at.
+ * it breaks the standard. The QoS has been looked at. The bytes are lent: what stays of them is copied.
  */
 export function readPublish(
   header: number,
@@ -55,7 +55,9 @@ export function readPublish(
   const messageId = qos === 0 ? 0 : (bytes[topicEnd]! << 8) | bytes[topicEnd + 1]!;
   if (qos > 0 && messageId === 0) return 'packet identifier 0 with QoS 1 or 2 [MQTT-2.3.1-1]';
   const topic = topics.read(bytes, topicStart, topicEnd);
-  return new Publish(topic, bytes.subarray(payloadStart, to), qos, (header & 1) === 1, messageId, arrivedMs);
+  const payload = Buffer.allocUnsafe(to - payloadStart);
+  bytes.copy(payload, 0, payloadStart, to);
+  return new Publish(topic, payload, qos, (header & 1) === 1, messageId, arrivedMs);
 }
 
 /** A queue without an array: one pointer for each publish, nothing to grow or shift. */

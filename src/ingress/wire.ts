@@ -71,7 +71,7 @@ const FIRST_PIECE_BYTES = 512;
 /** Who takes the PUBLISH packets of one connection. */
 export interface PublishTaker {
   /**
-   * A whole PUBLISH: its first byte, and where the bytes behind its fixed header are. They stay as they are. False: the
+   * A whole PUBLISH: its first byte, and where the bytes behind its fixed header are, lent until this returns. False: the
    * connection is about to end, nothing behind this packet is looked at.
    */
   take(header: number, bytes: Buffer, from: number, to: number): boolean;

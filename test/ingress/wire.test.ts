@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { generate, type Packet } from 'mqtt-packet';
 import { type Budget, Framing, type PublishTaker } from '../../src/ingress/wire.ts';
 import { connectPacket } from '../support/mqtt-raw.ts';
+import { chop } from './harness.ts';
 
 const publish = fc
   .record({
@@ -30,17 +31,6 @@ const other = fc.constantFrom<Packet>(
 const packets = fc.array(fc.oneof(publish, other), { maxLength: 20 });
 const cuts = fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1, maxLength: 50 });
 const CONNECT = generate(connectPacket());
-
-/** Splits bytes into chunks whose sizes cycle through the cuts. */
-function chop(bytes: Buffer, sizes: readonly number[]): Buffer[] {
-  const chunks: Buffer[] = [];
-  for (let at = 0, i = 0; at < bytes.length; i++) {
-    const size = sizes[i % sizes.length]!;
-    chunks.push(bytes.subarray(at, at + size));
-    at += size;
-  }
-  return chunks;
-}
 
 function budget(publishes = Number.MAX_SAFE_INTEGER, bytes = Number.MAX_SAFE_INTEGER): Budget {
   return { publishes, bytes, subscribes: Number.MAX_SAFE_INTEGER };
