@@ -242,8 +242,8 @@ function openTelemetry({ config, logLevel, pretty }: PipelineOptions, undo: Undo
   const dying = (error: Error) => telemetry.log.fatal({ err: error }, 'the process ends: this should not happen');
   process.on('uncaughtExceptionMonitor', dying);
   undo.push(async () => void process.off('uncaughtExceptionMonitor', dying));
-  collectDefaultMetrics({ register: telemetry.registry });
-  for (const name of BADLY_NAMED) telemetry.registry.removeSingleMetric(name);
+  collectDefaultMetrics({ register: telemetry.process });
+  for (const name of BADLY_NAMED) telemetry.process.removeSingleMetric(name);
   telemetry.watchEventLoop('main');
   return telemetry;
 }

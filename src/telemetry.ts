@@ -11,6 +11,8 @@ const LATENCY_BUCKETS_S = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0
 
 export class Telemetry {
   readonly registry = new Registry();
+  /** Node's own numbers: some take milliseconds to find, so they are looked up only for who asks for all metrics. */
+  readonly process = new Registry();
   readonly log: Logger;
 
   // ingress
@@ -259,7 +261,7 @@ export class Telemetry {
     this.#beforeSnapshot.push(update);
   }
 
-  /** The metrics as prom-client's JSON. */
+  /** Millrace's metrics as prom-client's JSON. */
   snapshot() {
     for (const update of this.#beforeSnapshot) update();
     return this.registry.getMetricsAsJSON();

@@ -49,8 +49,8 @@ export function createFeed(needs: FeedNeeds): Feed {
     status: needs.status,
     samples,
     metrics: async () => {
-      const own = await telemetry.snapshot();
-      const merged = AggregatorRegistry.aggregate([own, needs.threadMetrics()] as unknown as Registry[]);
+      const own = await Promise.all([telemetry.snapshot(), telemetry.process.getMetricsAsJSON()]);
+      const merged = AggregatorRegistry.aggregate([...own, needs.threadMetrics()] as unknown as Registry[]);
       return merged.metrics();
     },
     rows: needs.rows,
