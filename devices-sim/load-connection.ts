@@ -59,6 +59,14 @@ interface Flying {
   readonly order: number;
 }
 
+/** PUBACK: its first byte, the length that follows, and the whole. */
+const PUBACK = 0x40;
+const PUBACK_REST = 2;
+const PUBACK_BYTES = 4;
+
+/** All sockets are read into it: each read is dealt with before the next. */
+const SHARED = Buffer.allocUnsafeSlow(64 * 1024);
+
 const RECONNECT_MS = 100;
 const KEEPALIVE_S = 60;
 /** Often enough for the keep-alive. */
@@ -74,6 +82,9 @@ export class LoadConnection {
   readonly #flying: (Flying | null)[];
   readonly #freeIds: number[];
   readonly #unsent = new PublishBuffer();
+  #parser = mqttPacket.parser({ protocolVersion: 4 });
+  /** Bytes of a packet in pieces that the parser keeps. */
+  #parsing = 0;
   #socket: Socket | null = null;
   #open = false;
   #gone = false;
@@ -120,6 +131,8 @@ export class LoadConnection {
     this.#socket = socket;
     socket.setNoDelay(true);
     const parser = mqttPacket.parser({ protocolVersion: 4 });
+    this.#parser = parser;
+    this.#parsing = 0;
     const connectTimer = setTimeout(() => socket.destroy(), CONNECT_TIMEOUT_MS);
     parser.on('packet', (packet) => {
       if (packet.cmd === 'puback') return this.#acknowledged(packet.messageId!);
@@ -129,10 +142,7 @@ export class LoadConnection {
       else this.#opened();
     });
     parser.on('error', () => socket.destroy());
-    socket.on('data', (chunk) => {
-      parser.parse(chunk as Buffer);
-      if (this.#open) this.#owner.hasRoom(this);
-    });
+    socket.on('data', (chunk) => this.#read(chunk as Buffer));
     socket.on('error', () => {});
     socket.on('close', () => {
       clearTimeout(connectTimer);
@@ -172,11 +182,30 @@ export class LoadConnection {
     else this.#socket?.destroy();
   }
 
+  /** Acknowledgements by hand, as long as they come whole; the parser gets what is behind. The bytes may be lent. */
+  #read(bytes: Buffer): void {
+    const { length } = bytes;
+    let at = 0;
+    if (this.#parsing === 0) {
+      while (at + PUBACK_BYTES <= length && bytes[at] === PUBACK && bytes[at + 1] === PUBACK_REST) {
+        this.#acknowledged((bytes[at + 2]! << 8) | bytes[at + 3]!);
+        at += PUBACK_BYTES;
+      }
+    }
+    if (at < length) this.#parsing = this.#parser.parse(Buffer.from(bytes.subarray(at)));
+    if (this.#open) this.#owner.hasRoom(this);
+  }
+
   #connect(): Socket {
     const { protocol, hostname, port } = new URL(this.#options.url);
     const tls = protocol === 'mqtts:';
     const target = { host: hostname, port: Number(port || (tls ? 8883 : 1883)) };
-    return tls ? connectTls({ ...target, servername: hostname }) : connectTcp(target);
+    if (tls) return connectTls({ ...target, servername: hostname });
+    const callback = (bytes: number, buffer: Uint8Array) => {
+      this.#read((buffer as Buffer).subarray(0, bytes));
+      return true;
+    };
+    return connectTcp({ ...target, onread: { buffer: SHARED, callback } });
   }
 
   #greet(socket: Socket): void {

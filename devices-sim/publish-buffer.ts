@@ -1,6 +1,7 @@
 /**
  * QoS 1 PUBLISH packets of MQTT 3.1.1, one behind the other in one buffer, so that a connection writes what it has to
- * send in one call. By hand, because this is where a load generator spends its time; mqtt-packet does everything else.
+ * send in one call. By hand, because this and reading the acknowledgements is where a load generator spends its time;
+ * mqtt-packet does everything else.
  */
 
 /** Type PUBLISH, QoS 1, no DUP, no RETAIN. */

@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
+import mqttPacket from 'mqtt-packet';
 import { DEFAULT_LOAD, type LoadOptions, type LoadResult, runLoad } from '../../devices-sim/load-generator.ts';
 import { startBroker, type TestBroker } from './broker.ts';
 
@@ -37,6 +40,32 @@ function assertAcknowledgedWereReceived(result: LoadResult): void {
   }
 }
 
+/** Answers each publish with a PINGRESP and its PUBACK; 1 to 7 bytes leave at a time. */
+async function startChoppingServer() {
+  const server = createServer({ noDelay: true }, async (socket) => {
+    socket.on('error', () => {});
+    let left: Buffer = Buffer.alloc(0);
+    const parser = mqttPacket.parser();
+    parser.on('packet', ({ cmd, messageId }) => {
+      if (cmd === 'connect') left = mqttPacket.generate({ cmd: 'connack', returnCode: 0, sessionPresent: false });
+      if (cmd !== 'publish') return;
+      const answers = [mqttPacket.generate({ cmd: 'pingresp' }), mqttPacket.generate({ cmd: 'puback', messageId })];
+      left = Buffer.concat([left, ...answers]);
+    });
+    socket.on('data', (chunk) => parser.parse(chunk as Buffer));
+    for (let i = 0; !socket.destroyed; i++) {
+      const size = 1 + (i % 7);
+      if (left.length > 0) socket.write(left.subarray(0, size));
+      left = left.subarray(size);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const url = `mqtt://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return { url, close: () => server.close() };
+}
+
 describe('The load generator', () => {
   withBroker();
   it('sends a number of messages flat out and knows each acknowledgement', async () => {
@@ -58,6 +87,13 @@ describe('The load generator', () => {
     await load({ messages: 1_000, durationMs: 0, devicesPerConnection: 1 });
     const times = broker.received.map(({ topic, payload }) => `${topic} ${JSON.parse(payload.toString()).ts}`);
     assert.equal(new Set(times).size, 1_000);
+  });
+
+  it('knows each acknowledgement however the bytes are cut, and between other packets', async () => {
+    const server = await startChoppingServer();
+    const result = await load({ url: server.url, messages: 300, durationMs: 0 });
+    server.close();
+    assert.equal(result.acknowledged, 300);
   });
 
   it('keeps a fixed rate', async () => {
