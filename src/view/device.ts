@@ -150,24 +150,27 @@ export class Device {
   }
 }
 
+/** By place, in two arrays: a device sends the same metrics each time, and writing them by name costs three times as much. */
 class LastValues {
-  #values: Record<string, number> = {};
-  #count = 0;
+  #names: string[] = [];
+  #numbers: number[] = [];
 
   set(values: Readonly<Record<string, number>>): void {
     let count = 0;
     for (const name in values) {
-      if (!Object.hasOwn(this.#values, name)) count = Number.NaN;
-      this.#values[name] = values[name]!;
-      count++;
+      if (this.#names[count] !== name) {
+        count = Number.NaN;
+        break;
+      }
+      this.#numbers[count++] = values[name]!;
     }
-    if (count === this.#count) return;
-    this.#values = { ...values };
-    this.#count = Object.keys(values).length;
+    if (count === this.#names.length) return;
+    this.#names = Object.keys(values);
+    this.#numbers = Object.values(values);
   }
 
   copy(): Readonly<Record<string, number>> {
-    return { ...this.#values };
+    return Object.fromEntries(this.#names.map((name, i) => [name, this.#numbers[i]!]));
   }
 }
 
