@@ -14,6 +14,14 @@ export const systemClock: Clock = {
   monotonicMs: () => performance.now(),
 };
 
+/** Runs `task` after `ms`; the answer cancels it. */
+export type Schedule = (ms: number, task: () => void) => () => void;
+
+export const systemSchedule: Schedule = (ms, task) => {
+  const timer = setTimeout(task, ms);
+  return () => clearTimeout(timer);
+};
+
 /**
  * The gateway's received stamp: epoch milliseconds that never run backwards, not even over a restart when
  * `floorMs` is the last stamp in the log.

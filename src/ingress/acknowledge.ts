@@ -24,7 +24,7 @@ import type { Clock } from '../clock.ts';
 import type { MqttLimits } from '../config.ts';
 import { type Failure, messageOf } from '../errors.ts';
 import type { Telemetry } from '../telemetry.ts';
-import { keepAlive, publishOf } from './aedes-inside.ts';
+import { publishOf } from './aedes-inside.ts';
 import type { Audience } from './audience.ts';
 import { type Connection, connectionOf } from './connection.ts';
 import { tellRefused } from './notice.ts';
@@ -105,7 +105,7 @@ export class Acknowledger {
 
   /** Publishes of the connection were taken, one or more. */
   taken(connection: Connection): void {
-    if (connection.client) keepAlive(connection.client);
+    connection.keepAlive?.refresh();
   }
 
   /** aedes' hook: the will of a connection that has ended without a word. */

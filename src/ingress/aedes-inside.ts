@@ -3,6 +3,8 @@
  */
 import type { Aedes, AedesPublishPacket, Client, PublishPacket } from 'aedes';
 import mqttPacket from 'mqtt-packet';
+import type { Clock } from '../clock.ts';
+import { KeepAlive } from './keep-alive.ts';
 
 /** The encoder that the broker uses makes a buffer of each 16-bit number with its first packet: 8 MiB that nobody misses. */
 export function spareNumbers(): void {
@@ -47,13 +49,22 @@ export function deliverAtHighest(client: Client, highest: (topic: string) => num
   };
 }
 
-/** Counts as a sign of life: packets that the broker does not see are from a client that lives [MQTT-3.1.2-24]. */
-export function keepAlive(client: Client): void {
-  const { _keepaliveInterval, _keepaliveTimer } = client as unknown as {
-    _keepaliveInterval: number;
-    _keepaliveTimer: NodeJS.Timeout | null;
+/**
+ * Takes the place of the timer that aedes has made for a client with a keep-alive and refreshes with each packet that it
+ * sees; null where there is none. Whoever gets it stops it when the client is gone.
+ */
+export function takeKeepAlive(client: Client, clock: Clock): KeepAlive | null {
+  const inside = client as unknown as {
+    readonly _keepaliveInterval: number;
+    _keepaliveTimer: NodeJS.Timeout | KeepAlive | null;
   };
-  if (_keepaliveInterval > 0) _keepaliveTimer?.refresh();
+  if (inside._keepaliveTimer === null) return null;
+  clearTimeout(inside._keepaliveTimer as NodeJS.Timeout);
+  const keepAlive = new KeepAlive(inside._keepaliveInterval, clock, () =>
+    client.emit('error', new Error('keep alive timeout')),
+  );
+  inside._keepaliveTimer = keepAlive;
+  return keepAlive;
 }
 
 function ignore(): void {}

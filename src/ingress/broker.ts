@@ -13,7 +13,7 @@ import { done, type Outcome, succeed } from '../errors.ts';
 import type { Telemetry } from '../telemetry.ts';
 import { Acknowledger } from './acknowledge.ts';
 import { Admission } from './admission.ts';
-import { detachDelivery, spareNumbers } from './aedes-inside.ts';
+import { detachDelivery, spareNumbers, takeKeepAlive } from './aedes-inside.ts';
 import { Audience } from './audience.ts';
 import { Authenticator, CONNACK } from './authenticate.ts';
 import { meaningOf } from './client-error.ts';
@@ -285,6 +285,7 @@ class MqttGateway implements Broker {
 
   #disconnected(connection: Connection): void {
     clearTimeout(connection.connectTimer);
+    connection.keepAlive?.stop();
     this.#connections.delete(connection);
     this.#acknowledger.connectionEnded(connection);
     this.#deliveries.left(connection);
@@ -320,6 +321,7 @@ class MqttGateway implements Broker {
     this.#aedes.on('clientReady', (client) => {
       const connection = connectionOf(client)!;
       connection.ready = true;
+      connection.keepAlive = takeKeepAlive(client, this.#options.clock);
       connection.gate.open();
       this.#deliveries.ready(connection);
     });

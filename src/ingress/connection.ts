@@ -5,6 +5,7 @@ import type { Access } from './access.ts';
 import { Acks } from './acks.ts';
 import type { ConnackCode, Identity } from './authenticate.ts';
 import { Gate, type GateOwner } from './gate.ts';
+import type { KeepAlive } from './keep-alive.ts';
 import { PublishQueue } from './publish.ts';
 
 /** How it came in. */
@@ -35,6 +36,8 @@ export class Connection {
   ready = false;
   closed = false;
   connectTimer: NodeJS.Timeout | undefined;
+  /** Null: not connected yet. */
+  keepAlive: KeepAlive | null = null;
 
   // subscriptions (session.ts's PeerState)
   /** Allowed filters and their QoS. */

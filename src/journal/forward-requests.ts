@@ -10,15 +10,12 @@
  * - a failed lane waits by the backoff, and is tried at once when another one that had failed succeeds
  * - a record refused for good is found by halving, taken out and handed to `refused`; the others go on
  */
-import type { Clock } from '../clock.ts';
+import type { Clock, Schedule } from '../clock.ts';
 import type { Failure } from '../errors.ts';
 import type { Backoff } from '../retry.ts';
 import type { Telemetry } from '../telemetry.ts';
 import type { Entry, Lane } from './forward-lane.ts';
 import type { Sender } from './kafka-sender.ts';
-
-/** Runs `task` after `ms`; the answer cancels it. */
-export type Schedule = (ms: number, task: () => void) => () => void;
 
 export interface RequestLimits {
   readonly lingerMs: number;

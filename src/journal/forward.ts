@@ -28,7 +28,7 @@
  *   read from the spool a second time (`range`). The floor stays below them, so the spool keeps them.
  * When all fail no lane is parked: there is nobody to hold up, and the spool need not be read twice.
  */
-import type { Clock } from '../clock.ts';
+import { type Clock, type Schedule, systemSchedule } from '../clock.ts';
 import type { KafkaConfig } from '../config.ts';
 import type { Failure } from '../errors.ts';
 import type { ConsumerHandlers, LogBatch, LogConsumer, LogReader, StoredRecord } from '../log.ts';
@@ -36,7 +36,7 @@ import { type Backoff, backoff } from '../retry.ts';
 import type { Telemetry } from '../telemetry.ts';
 import { asDeadLetter } from './forward-dead-letter.ts';
 import { type Entry, entryOf, type Lane } from './forward-lane.ts';
-import { forwardRequests, type RequestLimits, type Schedule } from './forward-requests.ts';
+import { forwardRequests, type RequestLimits } from './forward-requests.ts';
 import { Lanes } from './forward-route.ts';
 import { MAX_BATCH_RECORDS, type Sender } from './kafka-sender.ts';
 import type { KafkaTopic, TopicRole } from './kafka-topics.ts';
@@ -123,13 +123,8 @@ const GROUP = 'forward';
 /** The spool has one partition. */
 const SPOOL = 0;
 
-const timeout: Schedule = (ms, task) => {
-  const timer = setTimeout(task, ms);
-  return () => clearTimeout(timer);
-};
-
 export async function startForward(options: ForwardOptions): Promise<Forward> {
-  const { reader, limits, telemetry, clock, schedule = timeout } = options;
+  const { reader, limits, telemetry, clock, schedule = systemSchedule } = options;
   const lanes = new Lanes(options.topics, options.spread ?? BY_KEY);
 
   /** The spool offset to be read next: every record below went to its lanes, or was passed over for a parked one. */

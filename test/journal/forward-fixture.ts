@@ -2,9 +2,8 @@
  * A world for `forward` in which nothing happens by chance: time that is moved by hand, a log in memory (which passes
  * the contract suite of every log), and a Kafka that fails as it is told and watches what it is sent.
  */
-import type { Clock } from '../../src/clock.ts';
+import type { Clock, Schedule } from '../../src/clock.ts';
 import { done, fail, type Outcome, succeed } from '../../src/errors.ts';
-import type { Schedule } from '../../src/journal/forward-requests.ts';
 import type { Part, Sender } from '../../src/journal/kafka-sender.ts';
 import type {
   Checkpoint,

@@ -8,10 +8,10 @@
  */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
+import type { Schedule } from '../../src/clock.ts';
 import { done, fail } from '../../src/errors.ts';
 import { type Forward, forwardLimits, startForward } from '../../src/journal/forward.ts';
 import { type Entry, Lane } from '../../src/journal/forward-lane.ts';
-import type { Schedule } from '../../src/journal/forward-requests.ts';
 import { partitionOf } from '../../src/journal/kafka-partition.ts';
 import type { Part, Sender } from '../../src/journal/kafka-sender.ts';
 import { kafkaTopics } from '../../src/journal/kafka-topics.ts';
