@@ -136,6 +136,11 @@ export function rowMetrics({ metrics, distinct = [] }: Stream): string[] {
   return [...metrics, ...distinct.map(distinctMetric)];
 }
 
+/** The tags that rows of the stream have; those of the registry, where it knows the device. */
+export function rowTags({ topic, tags, enrich }: Stream): string[] {
+  return [...topic.captures, ...tags, ...(enrich?.tags ?? [])];
+}
+
 export interface Range {
   /** -Infinity, Infinity: no limit on that side. */
   readonly min: number;

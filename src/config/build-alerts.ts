@@ -1,6 +1,6 @@
 /** The `alerts:` section: from what the user wrote to rules, with everything that cannot work reported. */
 import type { AlertRule, AlertStatistic } from '../alert.ts';
-import { parseWindow, type Stream } from '../stream.ts';
+import { parseWindow, rowTags, type Stream } from '../stream.ts';
 import { join } from './document.ts';
 import { nearestName, type Report, show } from './report.ts';
 import type { RuleSettings, Settings } from './schema.ts';
@@ -124,17 +124,13 @@ function buildScore(name: string, rule: RuleSettings, at: string, stream: Stream
   }
   const { window, statistic } = score;
   const { sizeMs, everyMs } = stream.windows.find(({ label }) => label === window)!;
-  const by = tagsOf(stream).includes(stream.key) ? stream.key : null;
+  const by = rowTags(stream).includes(stream.key) ? stream.key : null;
   const { metric, calm } = rule;
   return { kind: 'score', name, stream: stream.name, metric, window, statistic, sizeMs, everyMs, clear, calm, by };
 }
 
-function tagsOf(stream: Stream): readonly string[] {
-  return [...stream.topic.captures, ...stream.tags, ...(stream.enrich?.tags ?? [])];
-}
-
 function buildSilent(name: string, rule: RuleSettings, at: string, stream: Stream, report: Report): AlertRule | null {
-  if (!tagsOf(stream).includes(stream.key)) {
+  if (!rowTags(stream).includes(stream.key)) {
     const message = `the key of the stream ${stream.name}, ${show(stream.key)}, is a payload field; rows name devices by tags only`;
     report.mistake(join(at, 'silent'), {
       message,

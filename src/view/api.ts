@@ -132,7 +132,7 @@ export function addApi(app: FastifyInstance, { feed, observer, hub, token }: Api
     const reader = new ParameterReader(request.query);
     const stream = reader.stream(feed.streams, true);
     const window = reader.window(stream, true);
-    const by = reader.text('by', 200) ?? reader.refuse('by', '', 'the name of a tag') ?? '';
+    const by = reader.tag('by', stream) ?? '';
     const tags = reader.series();
     const metric = reader.metric(stream) ?? stream?.metrics[0];
     const limit = reader.integer('limit', 10, 1, MAX_TOP);

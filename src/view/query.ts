@@ -3,7 +3,7 @@
  * field, the value and what is expected. The first one becomes a 400.
  */
 import type { RowQuery } from '../row.ts';
-import { rowMetrics, type Stream } from '../stream.ts';
+import { rowMetrics, rowTags, type Stream } from '../stream.ts';
 
 export interface BadParameter {
   readonly field: string;
@@ -85,6 +85,13 @@ export class ParameterReader {
     if (text === undefined || !stream || known.includes(text)) return text;
     const expected = known.length > 0 ? `one of ${known.join(', ')}` : 'absent: the stream counts events';
     return this.refuse('metric', text, expected);
+  }
+
+  tag(field: string, stream: Stream | undefined): string | undefined {
+    const text = this.text(field);
+    const known = stream ? rowTags(stream) : [];
+    if (!stream || (text !== undefined && known.includes(text))) return text;
+    return this.refuse(field, text ?? '', `the name of a tag, one of ${known.join(', ')}`);
   }
 
   series(): Readonly<Record<string, string>> | undefined {

@@ -183,6 +183,8 @@ describe('the API', () => {
     ['/api/v1/rows?stream=environment&window=10s&metric=colour', 'metric', 'colour'],
     ['/api/v1/rows?stream=environment&window=10s&windw=10s', 'windw', '10s'],
     ['/api/v1/running?stream=environment&window=7s', 'window', '7s'],
+    ['/api/v1/top?stream=environment&window=10s&by=colour', 'by', 'colour'],
+    ['/api/v1/top?stream=environment&window=10s', 'by', ''],
     ['/api/v1/devices?limit=100000', 'limit', '100000'],
     ['/api/v1/devices?offset=-1', 'offset', '-1'],
     ['/api/v1/devices?order=size', 'order', 'size'],
