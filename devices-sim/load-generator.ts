@@ -169,9 +169,11 @@ class LoadRun implements LoadOwner {
   /** How many messages a fixed rate asks for by then; a run asks for none after its end. */
   #due(nowMs: number): number {
     const { rate, durationMs } = this.#options;
-    if (this.#dueFromMs === null) return 0;
-    const endMs = durationMs > 0 && this.#warm ? this.#measuredFromMs + durationMs : Number.POSITIVE_INFINITY;
-    return Math.floor(((Math.min(nowMs, endMs) - this.#dueFromMs) * rate) / 1_000);
+    const fromMs = this.#dueFromMs;
+    if (fromMs === null) return 0;
+    // as durations: a point in time plus a second, less that point, is often a little less than a second
+    const lastMs = durationMs > 0 && this.#warm ? this.#measuredFromMs - fromMs + durationMs : Number.POSITIVE_INFINITY;
+    return Math.floor((Math.min(nowMs - fromMs, lastMs) * rate) / 1_000);
   }
 
   /** Without a warm-up the figures begin with the first connection. */
