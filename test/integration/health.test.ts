@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { kafkaTopics } from '../../src/journal/kafka-topics.ts';
 import { freePort } from '../../src/torture/program.ts';
 import type { PartHealth } from '../../src/view/health.ts';
-import { dropTopics, kafkaConfig, makeTopic } from '../journal/kafka-fixture.ts';
+import { appendSnappy, dropTopics, kafkaConfig, makeTopic } from '../journal/kafka-fixture.ts';
 import { type GatewayProcess, startGateway } from '../support/gateway-process.ts';
 import { RawClient } from '../support/mqtt-raw.ts';
 import { needKafka } from '../support/servers.ts';
@@ -80,6 +80,27 @@ describe('The health of the running program', function () {
       assert.ok(health.reason.includes(refused.means));
       assert.equal(part(health, 'spool')?.ready, true, 'the others are what they are');
       assert.equal((await gateway.get('/livez')).status, 503);
+    } finally {
+      await gateway?.end('SIGTERM');
+      await dropTopics(config);
+    }
+  });
+
+  it('shows the rollup waiting before a batch that it cannot read, with the way out', async function () {
+    const brokers = needKafka(this);
+    const prefix = `health-${randomUUID().slice(0, 8)}`;
+    const config = kafkaConfig(brokers, { prefix, partitions: 1 });
+    const { readings } = kafkaTopics(config);
+    await makeTopic(config, readings);
+    try {
+      await appendSnappy(config, readings, 0);
+      const kafka = `kafka: { brokers: ["${brokers[0]}"], prefix: ${prefix}, group: ${prefix}, partitions: 1 }\n`;
+      gateway = await startGateway({ folder, yaml: kafka + STREAMS });
+      const shown = async () => part((await ask('/readyz')).health, 'rollup')?.failure?.code;
+      await until(async () => (await shown()) === 'KAFKA_BATCH_UNREADABLE', 30_000, 'the rollup says so');
+      const rollup = part((await ask('/readyz')).health, 'rollup')!;
+      assert.match(rollup.failure!.message, /snappy at offset 0/);
+      assert.match(rollup.failure!.message, /let them use gzip or none/);
     } finally {
       await gateway?.end('SIGTERM');
       await dropTopics(config);

@@ -3,17 +3,23 @@ import assert from 'node:assert/strict';
 import { Kafka, logLevel } from 'kafkajs';
 import { pino } from 'pino';
 import type { KafkaConfig } from '../../src/config.ts';
-import { crc32c } from '../../src/journal/crc32c.ts';
-import { encodeBatch } from '../../src/journal/kafka-batch.ts';
-import { produceLink } from '../../src/journal/kafka-produce.ts';
 import { kafkaReader } from '../../src/journal/kafka-reader.ts';
 import { type KafkaTopic, kafkaTopics } from '../../src/journal/kafka-topics.ts';
 import { kafkaWriter } from '../../src/journal/kafka-writer.ts';
-import type { Assignment, LogBatch, LogConsumer, LogReader, LogRecord, LogWriter } from '../../src/log.ts';
+import type { Assignment, LogBatch, LogConsumer, LogReader, LogWriter } from '../../src/log.ts';
 import { Telemetry } from '../../src/telemetry.ts';
 import { needKafka } from '../support/servers.ts';
 import { until } from '../support/until.ts';
-import { deleteBefore, dropTopics, kafkaConfig, makeTopic, numberOf, reading, withAdmin } from './kafka-fixture.ts';
+import {
+  appendSnappy,
+  deleteBefore,
+  dropTopics,
+  kafkaConfig,
+  makeTopic,
+  numberOf,
+  reading,
+  withAdmin,
+} from './kafka-fixture.ts';
 
 /** Lines of the log. */
 const said: string[] = [];
@@ -102,16 +108,6 @@ describe('consuming a real Kafka', function () {
     await reader.close();
     assert.ok(offsets.ok);
     return offsets.value.endOffset;
-  };
-  const appendSnappy = async (partition: number) => {
-    const batch = snappyBatch(reading('device-0', 999, JSON.stringify({ number: 999, pad: 'x'.repeat(100) })));
-    const link = produceLink(new Kafka({ brokers: [...config.brokers], logLevel: logLevel.NOTHING }));
-    await link.connect();
-    try {
-      await link.produce([{ topic: topic.name, partition, batch }], 5_000);
-    } finally {
-      await link.disconnect();
-    }
   };
   const counted = () => members.flatMap((member) => member.counted);
 
@@ -223,7 +219,7 @@ describe('consuming a real Kafka', function () {
   it('waits before a batch that somebody compressed with snappy, says so, and reads the other partitions', async () => {
     const partition = 0;
     const before = await partitionEnd(partition);
-    await appendSnappy(partition);
+    await appendSnappy(config, topic, partition);
     await append(0, 400);
     const member = await Member.join();
     const inOthers = 400 - ((await partitionEnd(partition)) - before - 1);
@@ -342,25 +338,3 @@ describe('consuming a real Kafka', function () {
     );
   });
 });
-
-/** As the Java client packs: blocks behind their length, here one that is a single literal. */
-function snappyBatch(record: LogRecord): Buffer {
-  const plain = encodeBatch([record], { gateway: 'g', implied: 'reading', compression: 'none' });
-  const [head, body] = [plain.subarray(0, 61), plain.subarray(61)];
-  assert.ok(body.length > 128 && body.length <= 256, 'a length of two bytes, a literal with one more');
-  const block = Buffer.concat([
-    Buffer.from([(body.length & 0x7f) | 0x80, body.length >> 7]),
-    Buffer.from([60 << 2, body.length - 1]),
-    body,
-  ]);
-  const frame = Buffer.alloc(20);
-  frame.write('\x82SNAPPY\0', 0, 'latin1');
-  frame.writeUInt32BE(1, 8);
-  frame.writeUInt32BE(1, 12);
-  frame.writeUInt32BE(block.length, 16);
-  const batch = Buffer.concat([head, frame, block]);
-  batch.writeUInt32BE(batch.length - 12, 8);
-  batch.writeInt16BE(2, 21);
-  batch.writeUInt32BE(crc32c(batch, 21, batch.length), 17);
-  return batch;
-}

@@ -1,7 +1,11 @@
 /** What the tests on a real Kafka share: a configuration, topics of their own that go away again, records. */
+import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { type Admin, Kafka, logLevel } from 'kafkajs';
 import type { KafkaConfig } from '../../src/config.ts';
+import { crc32c } from '../../src/journal/crc32c.ts';
+import { encodeBatch } from '../../src/journal/kafka-batch.ts';
+import { produceLink } from '../../src/journal/kafka-produce.ts';
 import type { KafkaTopic } from '../../src/journal/kafka-topics.ts';
 import type { LogRecord } from '../../src/log.ts';
 import { until } from '../support/until.ts';
@@ -82,4 +86,38 @@ export function reading(key: string, number: number, value = JSON.stringify({ nu
 /** The number that `reading` put into the value. */
 export function numberOf(record: LogRecord): number {
   return JSON.parse(Buffer.from(record.value).toString()).number;
+}
+
+/** What a writer that is not ours may leave: a batch with a compression that is not read here. */
+export async function appendSnappy(config: KafkaConfig, topic: KafkaTopic, partition: number): Promise<void> {
+  const batch = snappyBatch(reading('device-0', 999, JSON.stringify({ number: 999, pad: 'x'.repeat(100) })));
+  const link = produceLink(new Kafka({ brokers: [...config.brokers], logLevel: logLevel.NOTHING }));
+  await link.connect();
+  try {
+    await link.produce([{ topic: topic.name, partition, batch }], 5_000);
+  } finally {
+    await link.disconnect();
+  }
+}
+
+/** As the Java client packs: blocks behind their length, here one that is a single literal. */
+function snappyBatch(record: LogRecord): Buffer {
+  const plain = encodeBatch([record], { gateway: 'g', implied: 'reading', compression: 'none' });
+  const [head, body] = [plain.subarray(0, 61), plain.subarray(61)];
+  assert.ok(body.length > 128 && body.length <= 256, 'a length of two bytes, a literal with one more');
+  const block = Buffer.concat([
+    Buffer.from([(body.length & 0x7f) | 0x80, body.length >> 7]),
+    Buffer.from([60 << 2, body.length - 1]),
+    body,
+  ]);
+  const frame = Buffer.alloc(20);
+  frame.write('\x82SNAPPY\0', 0, 'latin1');
+  frame.writeUInt32BE(1, 8);
+  frame.writeUInt32BE(1, 12);
+  frame.writeUInt32BE(block.length, 16);
+  const batch = Buffer.concat([head, frame, block]);
+  batch.writeUInt32BE(batch.length - 12, 8);
+  batch.writeInt16BE(2, 21);
+  batch.writeUInt32BE(crc32c(batch, 21, batch.length), 17);
+  return batch;
 }
