@@ -17,7 +17,7 @@ export interface AuditRequests {
   stop(): Promise<void>;
 }
 
-export function auditRequests(): AuditRequests {
+export function auditRequests(maxMs = MAX_AUDIT_MS): AuditRequests {
   // The same tree runs from TypeScript (tests, through a loader) and compiled.
   const entry = new URL(import.meta.url.endsWith('.ts') ? './audit-thread.ts' : './audit-thread.js', import.meta.url);
   const running = new Set<Worker>();
@@ -26,7 +26,7 @@ export function auditRequests(): AuditRequests {
       const workerData: AuditThreadData = { config, wish };
       const worker = new Worker(entry, { workerData, resourceLimits: { maxOldGenerationSizeMb: MAX_HEAP_MIB } });
       running.add(worker);
-      const answer = await answerOf(worker);
+      const answer = await answerOf(worker, maxMs);
       running.delete(worker);
       return answer;
     },
@@ -36,16 +36,16 @@ export function auditRequests(): AuditRequests {
   };
 }
 
-function answerOf(worker: Worker): Promise<Outcome<AuditAnswer>> {
+function answerOf(worker: Worker, maxMs: number): Promise<Outcome<AuditAnswer>> {
   return new Promise((resolve) => {
     const tooLong = fail(
       'AUDIT_ENDED',
-      `The audit took longer than ${MAX_AUDIT_MS / 1_000} s; ask for a shorter range, or use millrace audit.`,
+      `The audit took longer than ${maxMs / 1_000} s; ask for a shorter range, or use millrace audit.`,
     );
     const timer = setTimeout(() => {
       resolve(tooLong);
       void worker.terminate();
-    }, MAX_AUDIT_MS);
+    }, maxMs);
     worker.once('message', resolve);
     worker.once('error', (error) =>
       resolve(fail('AUDIT_ENDED', `The audit failed: ${error.message}`, { cause: error })),
