@@ -87,6 +87,8 @@ export class LoadConnection {
   #parsing = 0;
   #socket: Socket | null = null;
   #open = false;
+  /** Something since the last look for a sign of life. */
+  #wrote = false;
   #gone = false;
   #closing = false;
   #next = 0;
@@ -168,11 +170,15 @@ export class LoadConnection {
   /** Hands everything published since the last call to the socket. */
   flush(): void {
     const bytes = this.#unsent.take();
-    if (bytes.length > 0 && this.#open) this.#socket!.write(bytes);
+    if (bytes.length === 0 || !this.#open) return;
+    this.#socket!.write(bytes);
+    this.#wrote = true;
   }
 
+  /** A sign of life, if there was no other since the last call: a thousand pings at once are a load that nobody asked for. */
   ping(): void {
-    if (this.#open) this.#socket!.write(mqttPacket.generate({ cmd: 'pingreq' }));
+    if (this.#open && !this.#wrote) this.#socket!.write(mqttPacket.generate({ cmd: 'pingreq' }));
+    this.#wrote = false;
   }
 
   close(): void {
