@@ -2,7 +2,9 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
 import mqttPacket from 'mqtt-packet';
+import { LoadConnection } from '../../devices-sim/load-connection.ts';
 import { DEFAULT_LOAD, type LoadOptions, type LoadResult, runLoad } from '../../devices-sim/load-generator.ts';
+import { until } from '../support/until.ts';
 import { startBroker, type TestBroker } from './broker.ts';
 
 let broker: TestBroker;
@@ -201,5 +203,37 @@ describe('The load generator', () => {
     assert.deepEqual([refused.ended, refused.broken, refused.sent], ['disconnected', 4, 0]);
     const admitted = await load({ username: 'u', password: 'secret', messages: 50, durationMs: 0 });
     assert.equal(admitted.acknowledged, 50);
+  });
+
+  it('pings for a connection that has sent nothing since the last time, and for no other', async () => {
+    const seen: string[] = [];
+    const server = createServer((socket) => {
+      socket.on('error', () => {});
+      const parser = mqttPacket.parser();
+      parser.on('packet', ({ cmd, messageId }) => {
+        seen.push(cmd);
+        if (cmd === 'connect')
+          socket.write(mqttPacket.generate({ cmd: 'connack', returnCode: 0, sessionPresent: false }));
+        if (cmd === 'publish') socket.write(mqttPacket.generate({ cmd: 'puback', messageId }));
+      });
+      socket.on('data', (chunk) => parser.parse(chunk as Buffer));
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const url = `mqtt://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const owner = { hasRoom: () => {}, acknowledged: () => {}, resent: () => {}, broke: () => {} };
+    const connection = new LoadConnection(owner, { ...DEFAULT_LOAD, url, inFlight: 1, devicesPerConnection: 1 }, 0);
+    connection.open();
+    await until(() => connection.isOpen, 5_000, 'the CONNACK');
+    connection.publishNext(0);
+    connection.flush();
+    connection.ping();
+    connection.ping();
+    connection.ping();
+    await until(() => seen.length >= 4, 5_000, 'the packets');
+    connection.close();
+    await until(() => seen.at(-1) === 'disconnect', 5_000, 'the end');
+    server.close();
+    assert.deepEqual(seen, ['connect', 'publish', 'pingreq', 'pingreq', 'disconnect']);
   });
 });
