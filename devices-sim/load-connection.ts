@@ -5,7 +5,7 @@
  */
 import { connect as connectTcp, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
-import mqttPacket from 'mqtt-packet';
+import mqttPacket, { type Parser } from 'mqtt-packet';
 import { IdSet } from './id-set.ts';
 import { PublishBuffer } from './publish-buffer.ts';
 
@@ -82,7 +82,8 @@ export class LoadConnection {
   readonly #flying: (Flying | null)[];
   readonly #freeIds: number[];
   readonly #unsent = new PublishBuffer();
-  #parser = mqttPacket.parser({ protocolVersion: 4 });
+  /** Of the present socket. */
+  #parser!: Parser;
   /** Bytes of a packet in pieces that the parser keeps. */
   #parsing = 0;
   #socket: Socket | null = null;
@@ -132,18 +133,17 @@ export class LoadConnection {
     const socket = this.#connect();
     this.#socket = socket;
     socket.setNoDelay(true);
-    const parser = mqttPacket.parser({ protocolVersion: 4 });
-    this.#parser = parser;
+    this.#parser = mqttPacket.parser({ protocolVersion: 4 });
     this.#parsing = 0;
     const connectTimer = setTimeout(() => socket.destroy(), CONNECT_TIMEOUT_MS);
-    parser.on('packet', (packet) => {
+    this.#parser.on('packet', (packet) => {
       if (packet.cmd === 'puback') return this.#acknowledged(packet.messageId!);
       if (packet.cmd !== 'connack') return;
       clearTimeout(connectTimer);
       if (packet.returnCode !== 0) socket.destroy();
       else this.#opened();
     });
-    parser.on('error', () => socket.destroy());
+    this.#parser.on('error', () => socket.destroy());
     socket.on('data', (chunk) => this.#read(chunk as Buffer));
     socket.on('error', () => {});
     socket.on('close', () => {

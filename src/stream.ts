@@ -137,7 +137,15 @@ export function rowMetrics({ metrics, distinct = [] }: Stream): string[] {
 }
 
 /** The tags that rows of the stream have; those of the registry, where it knows the device. */
-export function rowTags({ topic, tags, enrich }: Stream): string[] {
+export function rowTags({
+  topic,
+  tags,
+  enrich,
+}: {
+  readonly topic: Pick<TopicTemplate, 'captures'>;
+  readonly tags: readonly string[];
+  readonly enrich: Pick<Enrichment, 'tags'> | null;
+}): string[] {
   return [...topic.captures, ...tags, ...(enrich?.tags ?? [])];
 }
 

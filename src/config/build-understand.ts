@@ -1,5 +1,5 @@
 /** `understand` of a stream: its plan, and the stream of what is understood. */
-import { type Stream, UNDERSTOOD_METRICS, UNDERSTOOD_SUFFIX, type UnderstandPlan } from '../stream.ts';
+import { rowTags, type Stream, UNDERSTOOD_METRICS, UNDERSTOOD_SUFFIX, type UnderstandPlan } from '../stream.ts';
 import type { FileAt } from './build.ts';
 import { join } from './document.ts';
 import type { StreamSettings } from './schema.ts';
@@ -27,7 +27,8 @@ export function readUnderstand(
 }
 
 /** What is understood of messages is a stream like the others, but that no topic leads to it. */
-export function understoodStream({ name, key, topic, tags, enrich, windows }: Stream, into: string): Stream {
+export function understoodStream(stream: Stream, into: string): Stream {
+  const { name, key, windows } = stream;
   return {
     name: into,
     topic: NO_TOPIC,
@@ -37,7 +38,7 @@ export function understoodStream({ name, key, topic, tags, enrich, windows }: St
     identity: [],
     time: null,
     sequence: null,
-    tags: [...new Set([...topic.captures, ...tags, ...(enrich?.tags ?? []), 'agent', 'intent'])],
+    tags: [...new Set([...rowTags(stream), 'agent', 'intent'])],
     metrics: UNDERSTOOD_METRICS,
     enrich: null,
     windows,

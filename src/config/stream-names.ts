@@ -3,7 +3,7 @@
  * Names in `tags` are payload fields; a name in `key` or `identity` is a tag where there is one of that name, otherwise
  * a payload field.
  */
-import type { TopicTemplate } from '../stream.ts';
+import { rowTags, type TopicTemplate } from '../stream.ts';
 import { join } from './document.ts';
 import { nearestName, type Report, show } from './report.ts';
 import type { StreamSettings } from './schema.ts';
@@ -56,7 +56,7 @@ export function readKey(
   at: string,
   report: Report,
 ): string {
-  const named = [...topic.captures, ...tags, ...(enrich?.tags ?? [])];
+  const named = rowTags({ topic, tags, enrich });
   if (key === null) {
     if (!named.includes(DEFAULT_KEY)) {
       const message = 'needs a key: its topic has no {device}, by which readings are partitioned and ordered otherwise';

@@ -35,7 +35,7 @@ export interface GateOwner extends PublishTaker {
   limitReached(limit: string): void;
 }
 
-/** What the socket calls and what the stream calls for more; both are the stream's own again behind the gate. */
+/** The stream's own, behind the gate: it takes what has passed, and asks the socket for more. */
 interface Source {
   push(chunk: Buffer | null): boolean;
   _read(size: number): void;
@@ -50,6 +50,11 @@ function push(this: Gated, chunk: Buffer | null): boolean {
 
 function readMore(this: Gated): void {
   this[GATE].readMore();
+}
+
+/** What stays of bytes behind the call that brought them. */
+function kept(bytes: Buffer, lent: boolean): Buffer {
+  return lent ? Buffer.from(bytes) : bytes;
 }
 
 export class Gate {
@@ -134,7 +139,7 @@ export class Gate {
     }
     if (this.#discarding) return true;
     if (this.#hold !== null) {
-      this.#waiting.push(Buffer.from(chunk));
+      this.#waiting.push(kept(chunk, true));
       return false;
     }
     return this.#pass(chunk, true);
@@ -148,7 +153,7 @@ export class Gate {
   /** False: the socket is not to be read on. */
   #pass(chunk: Buffer, lent: boolean): boolean {
     if (this.#stream.writableLength > this.#owner.limits.unsentBytes) {
-      this.#waiting.unshift(lent ? Buffer.from(chunk) : chunk);
+      this.#waiting.unshift(kept(chunk, lent));
       this.#close('unsent');
       return false;
     }
@@ -169,11 +174,10 @@ export class Gate {
     }
     if (this.#budget.subscribes !== subscribes) this.#subscribes.take(subscribes - this.#budget.subscribes);
     if (framing.connectSeen !== connectSeen) this.#owner.connectArrived();
-    const wanted =
-      framing.rest.length === 0 || this.#inner.push.call(this.#stream, lent ? Buffer.from(framing.rest) : framing.rest);
+    const { rest } = framing;
+    const wanted = rest.length === 0 || this.#inner.push.call(this.#stream, kept(rest, lent));
     if (end === chunk.length || this.#isShut()) return wanted;
-    const behind = chunk.subarray(end);
-    this.#waiting.unshift(lent ? Buffer.from(behind) : behind);
+    this.#waiting.unshift(kept(chunk.subarray(end), lent));
     this.#close(this.#reason(chunk[end]!));
     return false;
   }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { type AddressInfo, createServer } from 'node:net';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
 import mqttPacket from 'mqtt-packet';
 import { LoadConnection } from '../../devices-sim/load-connection.ts';
 import { DEFAULT_LOAD, type LoadOptions, type LoadResult, runLoad } from '../../devices-sim/load-generator.ts';
@@ -42,9 +42,18 @@ function assertAcknowledgedWereReceived(result: LoadResult): void {
   }
 }
 
+/** A server on a raw socket. */
+async function serve(onSocket: (socket: Socket) => void) {
+  const server = createServer({ noDelay: true }, onSocket);
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const url = `mqtt://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return { url, close: () => server.close() };
+}
+
 /** Answers each publish with a PINGRESP and its PUBACK; 1 to 7 bytes leave at a time. */
-async function startChoppingServer() {
-  const server = createServer({ noDelay: true }, async (socket) => {
+function startChoppingServer() {
+  return serve(async (socket) => {
     socket.on('error', () => {});
     let left: Buffer = Buffer.alloc(0);
     const parser = mqttPacket.parser();
@@ -62,10 +71,6 @@ async function startChoppingServer() {
       await new Promise((resolve) => setImmediate(resolve));
     }
   });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const url = `mqtt://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  return { url, close: () => server.close() };
 }
 
 describe('The load generator', () => {
@@ -207,7 +212,7 @@ describe('The load generator', () => {
 
   it('pings for a connection that has sent nothing since the last time, and for no other', async () => {
     const seen: string[] = [];
-    const server = createServer((socket) => {
+    const { url, close } = await serve((socket) => {
       socket.on('error', () => {});
       const parser = mqttPacket.parser();
       parser.on('packet', ({ cmd, messageId }) => {
@@ -218,9 +223,6 @@ describe('The load generator', () => {
       });
       socket.on('data', (chunk) => parser.parse(chunk as Buffer));
     });
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    const url = `mqtt://127.0.0.1:${(server.address() as AddressInfo).port}`;
     const owner = { hasRoom: () => {}, acknowledged: () => {}, resent: () => {}, broke: () => {} };
     const connection = new LoadConnection(owner, { ...DEFAULT_LOAD, url, inFlight: 1, devicesPerConnection: 1 }, 0);
     connection.open();
@@ -233,7 +235,7 @@ describe('The load generator', () => {
     await until(() => seen.length >= 4, 5_000, 'the packets');
     connection.close();
     await until(() => seen.at(-1) === 'disconnect', 5_000, 'the end');
-    server.close();
+    close();
     assert.deepEqual(seen, ['connect', 'publish', 'pingreq', 'pingreq', 'disconnect']);
   });
 });
