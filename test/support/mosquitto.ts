@@ -1,16 +1,21 @@
 /** A real Mosquitto, for tests that need a broker that is not ours. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { type AddressInfo, connect, createServer } from 'node:net';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
+import { freePort } from '../../compose/stack/launch.ts';
 import { leaveOut } from './servers.ts';
 
 /** The program, or this test (or the suite whose `before` calls) is skipped. */
 export function needMosquitto(context: Mocha.Context): string {
+  return findMosquitto() ?? leaveOut(context, 'mosquitto');
+}
+
+/** Null: it is not installed. */
+export function findMosquitto(): string | null {
   const folders = [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin', '/usr/local/sbin', '/opt/homebrew/sbin'];
-  const found = folders.map((folder) => join(folder, 'mosquitto')).find((file) => existsSync(file));
-  return found ?? leaveOut(context, 'mosquitto');
+  return folders.map((folder) => join(folder, 'mosquitto')).find((file) => existsSync(file)) ?? null;
 }
 
 export class Mosquitto {
@@ -51,6 +56,11 @@ export class Mosquitto {
     }
   }
 
+  /** Of the process started last. */
+  get pid(): number {
+    return this.#process!.pid!;
+  }
+
   /** SIGTERM: sessions and what is queued are saved. SIGKILL: they are lost, since the last save. */
   async end(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<void> {
     const child = this.#process;
@@ -64,14 +74,6 @@ export class Mosquitto {
     await this.end('SIGKILL');
     rmSync(this.#folder, { recursive: true, force: true });
   }
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 function answers(port: number): Promise<boolean> {

@@ -11,7 +11,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { freePort } from '../../support/mosquitto.ts';
+import { findMosquitto, Mosquitto } from '../../support/mosquitto.ts';
 import { until } from '../../support/until.ts';
 import { kafkaSide, PARTITIONS, type Target } from '../ingress/target.ts';
 
@@ -35,21 +35,19 @@ export interface AgentPlaces {
 }
 
 export async function startMosquittoWith(agent: Agent, brokers: string): Promise<Target> {
+  const program = findMosquitto();
+  if (!program) throw new Error('mosquitto is not installed');
   const folder = mkdtempSync(join(tmpdir(), 'millrace-peer-'));
   const topic = `peer-${randomUUID().slice(0, 8)}`;
-  const port = await freePort();
-  const [broker, file] = [join(folder, 'mosquitto.conf'), join(folder, 'agent.conf')];
-  writeFileSync(broker, mosquittoConf(port, folder));
-  writeFileSync(file, agent.configuration({ mqttPort: port, brokers: brokers.split(','), topic }));
+  const file = join(folder, 'agent.conf');
   const side = await kafkaSide(brokers);
-  await side.admin.createTopics({ topics: [{ topic, numPartitions: PARTITIONS }] });
-  let processes: ChildProcess[] = [];
+  const broker = await Mosquitto.start(program, ['max_inflight_messages 0', 'log_type error']);
+  const { port } = broker;
+  let behind: ChildProcess | null = null;
   const start = async (): Promise<void> => {
-    const mosquitto = spawn('mosquitto', ['-c', broker], { stdio: 'ignore' });
-    const behind = spawn(agent.binary, agent.args(file), { stdio: ['ignore', 'pipe', 'pipe'] });
-    processes = [mosquitto, behind];
+    behind = spawn(agent.binary, agent.args(file), { stdio: ['ignore', 'pipe', 'pipe'] });
     let log = '';
-    for (const stream of [behind.stdout, behind.stderr]) {
+    for (const stream of [behind.stdout!, behind.stderr!]) {
       stream.setEncoding('utf8').on('data', (text: string) => {
         log = (log + text).slice(-20_000);
       });
@@ -61,41 +59,36 @@ export async function startMosquittoWith(agent: Agent, brokers: string): Promise
     await sleep(500);
   };
   const end = async (): Promise<void> => {
-    await Promise.all(
-      processes.map(async (child) => {
-        if (child.exitCode !== null || child.signalCode !== null) return;
-        const gone = once(child, 'exit');
-        child.kill('SIGKILL');
-        await gone;
-      }),
-    );
+    await broker.end('SIGKILL');
+    if (!behind || behind.exitCode !== null || behind.signalCode !== null) return;
+    const gone = once(behind, 'exit');
+    behind.kill('SIGKILL');
+    await gone;
   };
-  await start();
+  const close = async (): Promise<void> => {
+    await end();
+    await broker.remove();
+    await side.close((name) => name === topic);
+    rmSync(folder, { recursive: true, force: true });
+  };
+  try {
+    writeFileSync(file, agent.configuration({ mqttPort: port, brokers: brokers.split(','), topic }));
+    await side.admin.createTopics({ topics: [{ topic, numPartitions: PARTITIONS }] });
+    await start();
+  } catch (failure) {
+    await close();
+    throw failure;
+  }
   return {
     port,
     topic,
-    pids: () => processes.map(({ pid }) => pid!),
+    pids: () => [broker.pid, behind!.pid!],
     stored: () => side.count(topic),
     async killAndRestart() {
       await end();
+      await broker.run();
       await start();
     },
-    async close() {
-      await end();
-      await side.close((name) => name === topic);
-      rmSync(folder, { recursive: true, force: true });
-    },
+    close,
   };
-}
-
-function mosquittoConf(port: number, folder: string): string {
-  return `listener ${port} 127.0.0.1
-allow_anonymous true
-user root
-persistence true
-persistence_location ${folder}/
-max_queued_messages 0
-max_inflight_messages 0
-log_type error
-`;
 }
