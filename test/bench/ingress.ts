@@ -1,7 +1,8 @@
 /**
  * What a message costs on its way in, as ratios to bare Aedes in the same run: Aedes alone, a gateway that acknowledges from
  * its spool, and one that forwards to a real Kafka meanwhile, until the last message is there. The load comes from a process
- * of its own (85 bytes of JSON with three metrics, QoS 1); CPU is that of the measured process alone, from /proc.
+ * of its own (85 bytes of JSON with three metrics, QoS 1); CPU is that of the measured process alone, from /proc. At a fixed
+ * rate the disk is measured beside them (ingress/disk.ts): nobody who acknowledges after it is quicker.
  *
  *   eval "$(npm run --silent stack -- env)" && npm run bench -- ingress [--seconds 10] [--rounds 3] [--peers]
  *
@@ -12,6 +13,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { startSimulator } from '../support/gateway-process.ts';
+import { type DiskWaits, measureDisk } from './ingress/disk.ts';
 import { NOBODY, startAedes, startMillrace, type Target } from './ingress/target.ts';
 import { median } from './median.ts';
 import { startMosquittoBenthos } from './peers/mosquitto-benthos.ts';
@@ -71,7 +73,9 @@ export async function run(args: string[]): Promise<object> {
   const results: Record<string, object> = {};
   for (const one of CASES) {
     const rounds = new Map<string, Figures[]>();
+    const disk: DiskWaits[] = [];
     for (let round = 0; round < Number(values.rounds); round++) {
+      if (one.rate > 0) disk.push(await measureDisk(one.rate, Number(values.seconds)));
       for (const [name, start] of Object.entries(targets)) {
         const target = await start();
         try {
@@ -84,16 +88,18 @@ export async function run(args: string[]): Promise<object> {
     }
     const medians = new Map([...rounds].map(([name, figures]) => [name, medianOf(figures)]));
     const base = medians.get('aedes')!;
-    results[one.name] = Object.fromEntries(
-      [...medians].map(([name, figures]) => [
-        name,
-        {
-          ...figures,
-          throughputToAedes: round(figures.messagesPerSecond / base.messagesPerSecond),
-          cpuToAedes: round(figures.cpuSecondsPerMillion / base.cpuSecondsPerMillion),
-        },
-      ]),
-    );
+    const ofTargets = [...medians].map(([name, figures]) => [
+      name,
+      {
+        ...figures,
+        throughputToAedes: round(figures.messagesPerSecond / base.messagesPerSecond),
+        cpuToAedes: round(figures.cpuSecondsPerMillion / base.cpuSecondsPerMillion),
+      },
+    ]);
+    results[one.name] = {
+      ...(disk.length > 0 ? { 'the disk alone': medianOf(disk) } : undefined),
+      ...Object.fromEntries(ofTargets),
+    };
   }
   return results;
 }
@@ -143,16 +149,10 @@ function load({ port }: Target, { connections, inFlight, rate }: Case, more: str
   return { measuring: started, ended: finished() };
 }
 
-function medianOf(rounds: readonly Figures[]): Figures {
-  const middle = (key: keyof Figures) => round(median(rounds.map((figures) => figures[key])));
-  return {
-    messagesPerSecond: middle('messagesPerSecond'),
-    cpuSecondsPerMillion: middle('cpuSecondsPerMillion'),
-    p50Ms: middle('p50Ms'),
-    p99Ms: middle('p99Ms'),
-    p999Ms: middle('p999Ms'),
-    peakMiB: middle('peakMiB'),
-  };
+/** Figure by figure. */
+function medianOf<T extends { readonly [K in keyof T]: number }>(rounds: readonly T[]): T {
+  const keys = Object.keys(rounds[0]!) as (keyof T)[];
+  return Object.fromEntries(keys.map((key) => [key, round(median(rounds.map((one) => one[key])))])) as T;
 }
 
 function cpuOf(target: Target): number {

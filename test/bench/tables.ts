@@ -9,6 +9,7 @@ import type { Costs, Plan } from './scale/plan.ts';
 
 const README = fileURLToPath(new URL('../../README.md', import.meta.url));
 
+/** Of the disk alone only the milliseconds. */
 interface IngressFigures {
   readonly messagesPerSecond: number;
   readonly cpuSecondsPerMillion: number;
@@ -61,6 +62,7 @@ const SYSTEMS: readonly (readonly [system: string, title: string, peer: string |
   ['mosquitto + telegraf', 'Mosquitto + Telegraf, into Kafka', 'mosquitto + telegraf'],
   ['mosquitto + benthos', 'Mosquitto + Benthos (now Redpanda Connect), into Kafka', 'mosquitto + benthos'],
 ];
+const DISK = 'the disk alone';
 const FLAT_OUT = '100 x 20 flat out';
 const STEADY = '1,000 x 1 at 10,000/s';
 const ROLLUP_DEVICES = 1_000;
@@ -190,6 +192,8 @@ function ingressTable(): string {
     ];
     return `| ${cells.join(' | ')} |\n`;
   });
+  const disk = ingress[STEADY]![DISK];
+  if (disk) rows.unshift(`| ${DISK} | | | | ${disk.p50Ms.toFixed(1)} / ${disk.p99Ms.toFixed(1)} | | |\n`);
   const head = [
     '',
     'messages/s',
