@@ -96,13 +96,19 @@ function seal(batch: Buffer, records: readonly LogRecord[], attributes: number):
 class BatchEncoder {
   readonly #implied: RecordKind;
   readonly #gateway: Uint8Array;
-  readonly #spool: string;
+  /** What stands before the offset in the header `at`; null: no record has an offset. */
+  readonly #spool: Uint8Array | null;
   #bytes = NOTHING;
   #at = 0;
+  /** All UTF-16 units of the texts of a record, or'ed. */
+  #units = 0;
+  /** Records of one stream come one after the other. */
+  #stream = '';
+  #streamHeader: Uint8Array = NOTHING;
 
   constructor({ gateway, implied, spool }: BatchOptions) {
     this.#implied = implied;
-    this.#spool = spool === undefined ? '' : `${spool}-`;
+    this.#spool = spool === undefined ? null : Buffer.from(`${spool}-`);
     this.#gateway = gateway === '' ? NOTHING : header(GATEWAY, gateway);
   }
 
@@ -113,7 +119,15 @@ class BatchEncoder {
     this.#bytes = Buffer.allocUnsafeSlow(most);
     this.#at = HEAD_BYTES;
     const firstMs = records[0]!.receivedMs;
-    for (let i = 0; i < records.length; i++) this.#record(records[i]!, records[i]!.receivedMs - firstMs, i);
+    for (let i = 0; i < records.length; i++) {
+      const record = records[i]!;
+      const from = this.#at;
+      this.#units = 0;
+      this.#record(record, record.receivedMs - firstMs, i, true);
+      if (this.#units <= LAST_ASCII) continue;
+      this.#at = from;
+      this.#record(record, record.receivedMs - firstMs, i, false);
+    }
     return this.#bytes.subarray(0, this.#at);
   }
 
@@ -121,30 +135,37 @@ class BatchEncoder {
   #bytesAtMost({ key, stream, topic, trace, value }: LogRecord): number {
     const texts = 3 * (key.length + stream.length + topic.length);
     const names = STREAM.length + TOPIC.length + AT.length + 3 * HEADER_LENGTHS_BYTES;
-    const headers = this.#gateway.length + names + KIND_MOST_BYTES + 3 * this.#spool.length + OFFSET_MOST_BYTES;
+    const spoolBytes = this.#spool?.length ?? 0;
+    const headers = this.#gateway.length + names + KIND_MOST_BYTES + spoolBytes + OFFSET_MOST_BYTES;
     const traceBytes = trace === undefined ? 0 : TRACEPARENT.length + HEADER_LENGTHS_BYTES + trace.length;
     return RECORD_HEAD_BYTES + texts + value.length + headers + traceBytes;
   }
 
-  #record({ kind, key, stream, topic, trace, value, offset }: SentRecord, deltaMs: number, place: number): void {
-    const at = this.#spool === '' || offset === undefined ? '' : this.#spool + offset;
-    const atBytes = at === '' ? 0 : utf8Length(at);
+  /**
+   * `isAscii`: key and topic are taken to be so, which is seen while they are written: were they not, `#units` says it, and
+   * what was written is worth nothing. To look at them beforehand takes as long as to write them.
+   */
+  #record(record: SentRecord, deltaMs: number, place: number, isAscii: boolean): void {
+    const { kind, key, stream, topic, trace, value, offset } = record;
+    const spool = offset === undefined ? null : this.#spool;
+    const digits = spool === null ? 0 : decimalLength(offset!);
+    const atBytes = spool === null ? 0 : spool.length + digits;
     const kindHeader = kind === this.#implied ? null : KINDS[kind];
-    const keyBytes = key === '' ? -1 : utf8Length(key);
-    const streamBytes = utf8Length(stream);
-    const topicBytes = utf8Length(topic);
+    const keyBytes = key === '' ? -1 : isAscii ? key.length : Buffer.byteLength(key);
+    const topicBytes = isAscii ? topic.length : Buffer.byteLength(topic);
+    if (stream !== this.#stream) {
+      this.#stream = stream;
+      this.#streamHeader = stream === '' ? NOTHING : header(STREAM, stream);
+    }
     let count = 0;
     let length = 2 + longSize(deltaMs) + intSize(place) + intSize(keyBytes) + Math.max(0, keyBytes);
-    length += intSize(value.length) + value.length + this.#gateway.length;
-    if (streamBytes > 0) {
-      count++;
-      length += STREAM.length + intSize(streamBytes) + streamBytes;
-    }
+    length += intSize(value.length) + value.length + this.#streamHeader.length + this.#gateway.length;
+    if (this.#streamHeader.length > 0) count++;
     if (topicBytes > 0) {
       count++;
       length += TOPIC.length + intSize(topicBytes) + topicBytes;
     }
-    if (atBytes > 0) {
+    if (spool !== null) {
       count++;
       length += AT.length + intSize(atBytes) + atBytes;
     }
@@ -162,14 +183,19 @@ class BatchEncoder {
     this.#long(deltaMs);
     this.#int(place);
     this.#int(keyBytes);
-    if (keyBytes > 0) this.#text(key, keyBytes);
+    if (keyBytes > 0) this.#text(key);
     this.#int(value.length);
     this.#raw(value);
     // At most six headers: one byte.
     this.#int(count);
-    if (streamBytes > 0) this.#textHeader(STREAM, stream, streamBytes);
+    this.#raw(this.#streamHeader);
     if (topicBytes > 0) this.#textHeader(TOPIC, topic, topicBytes);
-    if (atBytes > 0) this.#textHeader(AT, at, atBytes);
+    if (spool !== null) {
+      this.#raw(AT);
+      this.#int(atBytes);
+      this.#raw(spool);
+      this.#decimal(offset!, digits);
+    }
     this.#raw(this.#gateway);
     if (kindHeader) this.#raw(kindHeader);
     if (trace !== undefined) this.#textHeader(TRACEPARENT, trace, trace.length);
@@ -178,21 +204,50 @@ class BatchEncoder {
   #textHeader(name: Uint8Array, text: string, bytes: number): void {
     this.#raw(name);
     this.#int(bytes);
-    this.#text(text, bytes);
+    this.#text(text);
   }
 
-  #text(text: string, bytes: number): void {
-    if (bytes === text.length && bytes <= LOOP_LENGTH) {
-      for (let i = 0; i < bytes; i++) this.#bytes[this.#at + i] = text.charCodeAt(i);
-    } else {
-      this.#bytes.write(text, this.#at, 'utf8');
+  #text(text: string): void {
+    const { length } = text;
+    if (length > LOOP_LENGTH) {
+      const written = this.#bytes.write(text, this.#at, 'utf8');
+      if (written !== length) this.#units |= LAST_ASCII + 1;
+      this.#at += written;
+      return;
     }
-    this.#at += bytes;
+    const bytes = this.#bytes;
+    const at = this.#at;
+    let units = 0;
+    for (let i = 0; i < length; i++) {
+      const unit = text.charCodeAt(i);
+      units |= unit;
+      bytes[at + i] = unit;
+    }
+    this.#units |= units;
+    this.#at += units <= LAST_ASCII ? length : bytes.write(text, at, 'utf8');
   }
 
-  #raw(bytes: Uint8Array): void {
-    this.#bytes.set(bytes, this.#at);
-    this.#at += bytes.length;
+  #raw(from: Uint8Array): void {
+    const { length } = from;
+    if (length <= LOOP_LENGTH) {
+      const bytes = this.#bytes;
+      const at = this.#at;
+      for (let i = 0; i < length; i++) bytes[at + i] = from[i]!;
+    } else {
+      this.#bytes.set(from, this.#at);
+    }
+    this.#at += length;
+  }
+
+  #decimal(value: number, digits: number): void {
+    const bytes = this.#bytes;
+    let rest = value;
+    for (let at = this.#at + digits - 1; at >= this.#at; at--) {
+      const digit = rest % 10;
+      bytes[at] = ZERO + digit;
+      rest = (rest - digit) / 10;
+    }
+    this.#at += digits;
   }
 
   #int(value: number): void {
@@ -219,12 +274,13 @@ class BatchEncoder {
 
 /** Most texts are short and ASCII, where a loop is quicker than a call into native code. */
 const LOOP_LENGTH = 48;
+const LAST_ASCII = 0x7f;
+const ZERO = 0x30;
 
-function utf8Length(text: string): number {
-  const { length } = text;
-  if (length > LOOP_LENGTH) return Buffer.byteLength(text);
-  for (let i = 0; i < length; i++) if (text.charCodeAt(i) > 0x7f) return Buffer.byteLength(text);
-  return length;
+function decimalLength(value: number): number {
+  let digits = 1;
+  for (let least = 10; least <= value; least *= 10) digits++;
+  return digits;
 }
 
 function intSize(value: number): number {

@@ -8,12 +8,19 @@ const SEED = 0x9747b28c | 0;
 const MULTIPLIER = 0x5bd1e995;
 
 export function partitionOf(key: string, partitions: number): number {
-  return (murmur2(Buffer.from(key)) & 0x7fffffff) % partitions;
+  const fits = key.length <= SHORT_BYTES / MOST_BYTES_OF_UNIT;
+  const hash = fits ? murmur2(short, short.write(key)) : murmur2(Buffer.from(key));
+  return (hash & 0x7fffffff) % partitions;
 }
 
-/** A signed 32-bit integer, as Java has it. */
-export function murmur2(bytes: Uint8Array): number {
-  const length = bytes.length;
+/** Where the bytes of most keys are put, one after the other: to make a buffer for each takes longer than the hash. */
+const SHORT_BYTES = 256;
+const short = Buffer.alloc(SHORT_BYTES);
+/** UTF-8, of a UTF-16 unit. */
+const MOST_BYTES_OF_UNIT = 3;
+
+/** A signed 32-bit integer, as Java has it; of the first `length` bytes. */
+export function murmur2(bytes: Uint8Array, length = bytes.length): number {
   let hash = SEED ^ length;
   let at = 0;
   for (; length - at >= 4; at += 4) {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import fc from 'fast-check';
 import { murmur2, partitionOf } from '../../src/journal/kafka-partition.ts';
 
 /** Computed with Kafka 3.9.2's own `Utils.murmur2` and `toPositive(hash) % 12`. */
@@ -26,6 +27,15 @@ describe('the partition of a key', () => {
       assert.equal(partitionOf(key, 12), partition);
     });
   }
+
+  it('is that of its UTF-8 bytes, however long it is and whatever is in it', () => {
+    const keys = fc.oneof(fc.string({ unit: 'binary', maxLength: 300 }), fc.string({ minLength: 80, maxLength: 90 }));
+    fc.assert(
+      fc.property(keys, fc.integer({ min: 1, max: 1_000 }), (key, partitions) => {
+        assert.equal(partitionOf(key, partitions), (murmur2(Buffer.from(key)) & 0x7fffffff) % partitions);
+      }),
+    );
+  });
 
   it('spreads device names evenly', () => {
     const counts = new Array<number>(12).fill(0);
