@@ -1,9 +1,9 @@
 /**
- * What inspection remembers between messages: which series there are, the last event time that the gateway's own clock
- * gave each, and the last values where a stream limits how fast they may change. Bounded by `maxSeries`, counted as stream + metric + tags. When it is full, series that have been
- * idle for `idleMs` of received time make room; if there are none, a new series is turned away. It is handed from one
- * inspector to the next when schemas or registries are reloaded. It does not outlive the process: after a restart the
- * received stamp has moved on, and with it the times given to payloads that carry none.
+ * What inspection remembers between messages: which series there are, the last event time that the gateway's own clock gave
+ * each, and the last values where a stream limits how fast they may change. Bounded by `maxSeries`, counted as stream +
+ * metric + tags. When it is full, series that have been idle for `idleMs` of received time make room; if there are none, a new
+ * series is turned away. It is handed from one inspector to the next when schemas or registries are reloaded. It does not
+ * outlive the process: after a restart the received stamp has moved on, and with it the times given to payloads that carry none.
  */
 
 export interface Series {

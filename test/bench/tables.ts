@@ -193,7 +193,10 @@ function ingressTable(): string {
     return `| ${cells.join(' | ')} |\n`;
   });
   const disk = ingress[STEADY]![DISK];
-  if (disk) rows.unshift(`| ${DISK} | | | | ${disk.p50Ms.toFixed(1)} / ${disk.p99Ms.toFixed(1)} | | |\n`);
+  if (disk) {
+    const cells = [DISK, '', '', '', `${disk.p50Ms.toFixed(1)} / ${disk.p99Ms.toFixed(1)}`, '', ''];
+    rows.unshift(`| ${cells.join(' | ')} |\n`);
+  }
   const head = [
     '',
     'messages/s',
