@@ -1,5 +1,5 @@
 /**
- * `millrace torture --soak` as its users run it, for two minutes: against the real servers where there are some, else on
+ * `millrace torture --soak` as its users run it, for three minutes: against the real servers where there are some, else on
  * the embedded defaults; and two builds that leak, which must be caught.
  */
 import assert from 'node:assert/strict';
@@ -10,7 +10,7 @@ import type { TortureReport } from '../../src/torture/report.ts';
 import { runMillrace } from '../support/gateway-process.ts';
 import { needTime } from '../support/servers.ts';
 
-const MINUTES = process.env.MILLRACE_SOAK_MINUTES ?? '2';
+const MINUTES = process.env.MILLRACE_SOAK_MINUTES ?? '3';
 const SOAK_CLAIMS = ['memory-flat', 'resident-flat', 'handles-flat', 'keeps-up'];
 const { MILLRACE_TEST_KAFKA, MILLRACE_TEST_INFLUX, MILLRACE_TEST_INFLUX_TOKEN } = process.env;
 
