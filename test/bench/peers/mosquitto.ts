@@ -37,11 +37,14 @@ export interface AgentPlaces {
 export async function startMosquittoWith(agent: Agent, brokers: string): Promise<Target> {
   const program = findMosquitto();
   if (!program) throw new Error('mosquitto is not installed');
+  const broker = await Mosquitto.start(program, ['max_inflight_messages 0', 'log_type error']);
+  const side = await kafkaSide(brokers).catch(async (failure) => {
+    await broker.remove();
+    throw failure;
+  });
   const folder = mkdtempSync(join(tmpdir(), 'millrace-peer-'));
   const topic = `peer-${randomUUID().slice(0, 8)}`;
   const file = join(folder, 'agent.conf');
-  const side = await kafkaSide(brokers);
-  const broker = await Mosquitto.start(program, ['max_inflight_messages 0', 'log_type error']);
   const { port } = broker;
   let behind: ChildProcess | null = null;
   const start = async (): Promise<void> => {
