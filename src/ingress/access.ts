@@ -48,7 +48,10 @@ export function bindAccess(rules: AccessRules, user: string | null, clientId: st
   const publish = bindAll(rules.publish, user, clientId);
   const subscribe = bindAll(rules.subscribe, user, clientId);
   return {
-    mayPublish: (topic) => publish.some((rule) => matchesTopic(rule, topic)),
+    mayPublish: (topic) => {
+      for (const rule of publish) if (matchesTopic(rule, topic)) return true;
+      return false;
+    },
     maySubscribe: (filter) => {
       const levels = filter.split('/');
       return subscribe.some((rule) => coversFilter(rule, levels));

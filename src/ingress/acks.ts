@@ -12,6 +12,8 @@ export class Acks {
   readonly #stream: Duplex;
   /** Packet identifiers with the packet's first byte above them, in the order in which they leave. */
   readonly #waiting: number[] = [];
+  /** Of `#waiting`: an array that is emptied has to make room again for the next. */
+  #count = 0;
   #planned = false;
 
   constructor(stream: Duplex) {
@@ -32,7 +34,7 @@ export class Acks {
   flush(): void {
     this.#planned = false;
     const waiting = this.#waiting;
-    const count = waiting.length;
+    const count = this.#count;
     if (count === 0) return;
     const bytes = Buffer.allocUnsafe(count * ACK_BYTES);
     for (let i = 0, at = 0; i < count; i++, at += ACK_BYTES) {
@@ -42,12 +44,12 @@ export class Acks {
       bytes[at + 2] = (ack >> 8) & 0xff;
       bytes[at + 3] = ack & 0xff;
     }
-    waiting.length = 0;
+    this.#count = 0;
     if (this.#stream.writable) this.#stream.write(bytes);
   }
 
   #add(ack: number): void {
-    this.#waiting.push(ack);
+    this.#waiting[this.#count++] = ack;
     if (this.#planned) return;
     this.#planned = true;
     if (due.push(this) === 1) process.nextTick(flushDue);

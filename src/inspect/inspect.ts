@@ -135,8 +135,10 @@ class StreamInspector implements Inspector {
     if (source.tagging instanceof Problem && source.tagging.code === 'tag-invalid') return source.tagging;
     const decoded = source.plan.decode(message.payload, this.#limits, message);
     if (decoded instanceof Problem) return decoded;
-    const candidates: Candidate[] = [];
-    for (let i = 0; i < decoded.documents.length; i++) {
+    const { length } = decoded.documents;
+    // of its length from the start: one that grows makes room for seventeen first
+    const candidates = new Array<Candidate>(length);
+    for (let i = 0; i < length; i++) {
       const document = decoded.documents[i]!;
       const trace = tracing === null ? undefined : tracing.of(document);
       const candidate: Candidate | Problem = this.#build(
@@ -151,8 +153,8 @@ class StreamInspector implements Inspector {
         return decoded.batch ? problem.within(i) : problem;
       }
       if (trace !== undefined) candidate.reading.trace = trace;
-      if (decoded.batch) candidate.reading.batch = [i, decoded.documents.length];
-      candidates.push(candidate);
+      if (decoded.batch) candidate.reading.batch = [i, length];
+      candidates[i] = candidate;
     }
     return this.#admit(candidates, source.plan, message, decoded.batch);
   }
@@ -208,7 +210,7 @@ class StreamInspector implements Inspector {
     const rates = message.replayed ? null : plan.rates;
     const undo = rates === null ? null : new RateUndo();
     const added: Series[] = [];
-    const readings: Reading[] = [];
+    const readings = new Array<Reading>(candidates.length);
     for (let i = 0; i < candidates.length; i++) {
       const { reading, tagging } = candidates[i]!;
       const series = this.#seriesOf(tagging, plan, receivedMs, added);
@@ -227,7 +229,7 @@ class StreamInspector implements Inspector {
         problem = problem.traced(reading.trace);
         return batch ? problem.within(i) : problem;
       }
-      readings.push(reading);
+      readings[i] = reading;
     }
     return readings;
   }

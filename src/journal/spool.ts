@@ -256,8 +256,13 @@ export class Spool {
   }
 
   #wake(): void {
+    this.#loop ??= this.#commitSoon();
+  }
+
+  async #commitSoon(): Promise<void> {
     // The rest of this turn of the event loop may append more: all of it shares one commit.
-    this.#loop ??= new Promise<void>((resolve) => setImmediate(resolve)).then(() => this.#commitAll());
+    await new Promise<void>((resolve) => setImmediate(resolve));
+    await this.#commitAll();
   }
 
   async #commitAll(): Promise<void> {

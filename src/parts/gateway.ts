@@ -151,7 +151,8 @@ export async function startGateway(needs: GatewayNeeds): Promise<Outcome<Gateway
   });
 
   let retained = streams.filter((stream) => stream.retain);
-  const retain = (topic: string) => retained.some((stream) => matchTopic(stream.topic, topic) !== null);
+  const retain = (topic: string) =>
+    retained.length > 0 && retained.some((stream) => matchTopic(stream.topic, topic) !== null);
   const broker = await startBroker({
     mqtt: config.mqtt,
     accept: acceptAll,
