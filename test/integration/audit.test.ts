@@ -16,7 +16,7 @@ import { openSpoolReader } from '../../src/journal/spool-reader.ts';
 import type { StoredRecord } from '../../src/log.ts';
 import { decodeAccount } from '../../src/parts/account.ts';
 import { silentTelemetry } from '../../src/telemetry.ts';
-import { everySecond, type FedGateway, Feed } from '../support/feed.ts';
+import { everySecond, type FedGateway, Feed, message } from '../support/feed.ts';
 import { runMillrace } from '../support/gateway-process.ts';
 import { removeBuckets } from '../support/influx.ts';
 import { allClosed, durableToMs, eventually, yamlOf } from '../support/rollup-run.ts';
@@ -214,6 +214,81 @@ describe('the audit', function () {
       const { code, err } = await runMillrace(['audit', '--config', file, '--reading', '2026-05-01']);
       assert.equal(code, 2);
       assert.match(err, /--reading needs --device/);
+    });
+  });
+
+  describe('of a stream whose key is in the payload and no tag', () => {
+    const USERS = ['u1', 'u2'];
+    /** The feed's only connection. */
+    const CLIENT = 'feed-0';
+    let folder: string;
+    let file: string;
+    let feed: Feed;
+    let to: string;
+
+    /** A click a second of each user, from one page; each minute one is no JSON, so that nobody knows whose it was. */
+    const clicks = (fromMs: number, toMs: number) => {
+      const messages = [];
+      for (let atMs = fromMs; atMs < toMs; atMs += 1_000) {
+        for (const user of USERS) {
+          const broken = user === 'u2' && (atMs / 1_000) % 60 === 7;
+          const payload = broken ? 'no' : JSON.stringify({ ts: atMs + 1, user, ms: 5 });
+          messages.push(message('shop', 'web/shop/clicks', payload));
+        }
+      }
+      return messages;
+    };
+
+    before(async () => {
+      folder = mkdtempSync(join(tmpdir(), 'millrace-audit-'));
+      feed = new Feed({ folder, startMs: START_MS, sources: [clicks] });
+      const yaml = `rollup: { grace: 1s, disorder: 500ms, tick: 500ms, skew: 60s, flush: 250ms, repair: 'off' }
+streams:
+  clicks:
+    topic: web/{app}/clicks
+    time: ts
+    key: user
+    metrics: [ms]
+    windows: [10s, 1m]
+    identity: [user, ts]
+`;
+      const gateway = await feed.add({ folder: join(folder, 'gateway'), yaml });
+      const { endMs } = await feedAndKill(feed, gateway, folder);
+      await eventually('all is durable', 30_000, async () => (await durableToMs([gateway.process], 1)) >= endMs);
+      file = join(folder, 'gateway', 'all.yaml');
+      to = String(feed.nowMs + 60_000);
+      await feed.end();
+    });
+
+    after(async () => {
+      await feed?.end();
+      if (folder) rmSync(folder, { recursive: true, force: true });
+    });
+
+    it('balances by that key, and has what could not be read under the client that sent it', async () => {
+      const { code, report, text } = await audit(file, '--to', to);
+      assert.equal(code, 0, text);
+      assert.deepEqual(report.imbalances, []);
+      const seconds = STEPS * 10;
+      const found = Object.fromEntries(
+        Object.entries(report.devices).map(([device, totals]) => [
+          device,
+          terms(totals, 'received', 'forwarded', 'deadLettered', 'counted'),
+        ]),
+      );
+      assert.deepEqual(found, {
+        u1: { received: seconds, forwarded: seconds, deadLettered: 0, counted: seconds },
+        u2: { received: seconds - MINUTES, forwarded: seconds - MINUTES, deadLettered: 0, counted: seconds - MINUTES },
+        [CLIENT]: { received: MINUTES, forwarded: 0, deadLettered: MINUTES, counted: 0 },
+      });
+    });
+
+    it('says the same of one key alone', async () => {
+      const { code, report, text } = await audit(file, '--to', to, '--device', 'u2');
+      assert.equal(code, 0, text);
+      const readings = STEPS * 10 - MINUTES;
+      const found = terms(report.totals, 'received', 'forwarded', 'deadLettered', 'counted');
+      assert.deepEqual(found, { received: readings, forwarded: readings, deadLettered: 0, counted: readings });
     });
   });
 
