@@ -114,7 +114,7 @@ function escapePart(text: string): string {
  */
 export function encodeReading(reading: Reading): string {
   const tags = reading.tagsText ?? JSON.stringify(reading.tags);
-  let text = `{"stream":${quote(reading.stream)},"time":${reading.timeMs},"tags":${tags},"values":{${valuesText(reading.values)}}`;
+  let text = `{"stream":${written(reading.stream).quoted},"time":${reading.timeMs},"tags":${tags},"values":{${valuesText(reading.values)}}`;
   if (reading.schema !== undefined) text += `,"schema":"${reading.schema}"`;
   if (reading.batch !== undefined) text += `,"batch":[${reading.batch[0]},${reading.batch[1]}]`;
   if (reading.sequence !== undefined) text += `,"sequence":${reading.sequence}`;
@@ -128,43 +128,32 @@ export function encodeReading(reading: Reading): string {
 function valuesText(values: Readonly<Record<string, number>>): string {
   let text = '';
   for (const name in values) {
-    const member = memberOf(name);
-    text += text === '' ? member.first + values[name] : member.next + values[name];
+    const { first, next } = written(name);
+    text += text === '' ? first + values[name] : next + values[name];
   }
   return text;
 }
 
-/** Names of streams and metrics as JSON. They come from the configuration, so there are few. */
-const MAX_NAMES = 10_000;
-
-const quoted = new Map<string, string>();
-
-function quote(name: string): string {
-  let text = quoted.get(name);
-  if (text === undefined) {
-    text = JSON.stringify(name);
-    if (quoted.size < MAX_NAMES) quoted.set(name, text);
-  }
-  return text;
-}
-
-/** What stands before a value: `"name":` or `,"name":`. */
-interface Member {
+/** A name as JSON: alone, and as it stands before a value, the first of an object or a later one. */
+interface WrittenName {
+  readonly quoted: string;
   readonly first: string;
   readonly next: string;
 }
 
-const members = new Map<string, Member>();
+/** Names of streams and metrics. They come from the configuration, so there are few. */
+const names = new Map<string, WrittenName>();
+const MAX_NAMES = 10_000;
 
-function memberOf(name: string): Member {
-  let member = members.get(name);
-  if (member === undefined) {
-    const text = JSON.stringify(name);
+function written(name: string): WrittenName {
+  let found = names.get(name);
+  if (found === undefined) {
+    const quoted = JSON.stringify(name);
     // joined, so that V8 makes one piece of it: what is put together otherwise is taken apart again for every reading
-    member = { first: [text, ':'].join(''), next: [',', text, ':'].join('') };
-    if (members.size < MAX_NAMES) members.set(name, member);
+    found = { quoted, first: [quoted, ':'].join(''), next: [',', quoted, ':'].join('') };
+    if (names.size < MAX_NAMES) names.set(name, found);
   }
-  return member;
+  return found;
 }
 
 /** What readers behind the log need of a reading; null when the value is not one of ours. */

@@ -151,6 +151,7 @@ export async function startGateway(needs: GatewayNeeds): Promise<Outcome<Gateway
   });
 
   let retained = streams.filter((stream) => stream.retain);
+  // asked for every publish, and most gateways retain nothing
   const retain = (topic: string) =>
     retained.length > 0 && retained.some((stream) => matchTopic(stream.topic, topic) !== null);
   const broker = await startBroker({

@@ -16,10 +16,11 @@ import { openSpoolReader } from '../../src/journal/spool-reader.ts';
 import type { StoredRecord } from '../../src/log.ts';
 import { decodeAccount } from '../../src/parts/account.ts';
 import { silentTelemetry } from '../../src/telemetry.ts';
-import { everySecond, type FedGateway, Feed, message } from '../support/feed.ts';
+import type { StreamRules } from '../../src/torture/ledger-readings.ts';
+import { everySecond, type FedGateway, Feed, type Message, message, type Source } from '../support/feed.ts';
 import { runMillrace } from '../support/gateway-process.ts';
 import { removeBuckets } from '../support/influx.ts';
-import { allClosed, durableToMs, eventually, yamlOf } from '../support/rollup-run.ts';
+import { allClosed, durableToMs, eventually, type RunRules, yamlOf } from '../support/rollup-run.ts';
 import { rulesFor, TEMPERATURE } from '../support/run-rules.ts';
 import { type InfluxServer, needInflux, needKafka } from '../support/servers.ts';
 
@@ -82,7 +83,12 @@ async function assertSame(overHttp: Audited['report'], file: string): Promise<vo
 }
 
 /** Killed in the middle of a minute, of which an account tells one part and the spool the rest. */
-async function feedAndKill(feed: Feed, gateway: FedGateway, folder: string): Promise<{ endMs: number }> {
+async function feedAndKill(
+  feed: Feed,
+  gateway: FedGateway,
+  folder: string,
+  rules: RunRules,
+): Promise<{ endMs: number }> {
   const options = {
     folder: join(folder, 'gateway', 'data', 'spool'),
     clock: systemClock,
@@ -104,9 +110,33 @@ async function feedAndKill(feed: Feed, gateway: FedGateway, folder: string): Pro
       await eventually('the minute has its account', 20_000, async () => (await accounts()) >= minutes);
     if (step === 3 || step === 8) await gateway.killAndRestart();
   }
-  const { endMs, clockMs } = allClosed(RULES, feed.nowMs);
+  const { endMs, clockMs } = allClosed(rules, feed.nowMs);
   await feed.moveClock(clockMs + 60_000);
   return { endMs };
+}
+
+interface Wish {
+  readonly source: Source;
+  readonly rules: RunRules;
+  /** Sections of the configuration; without Kafka's the spool is the log, of one partition. */
+  readonly servers?: string;
+  readonly partitions?: number;
+  readonly whileItRuns?: (gateway: FedGateway) => Promise<void>;
+}
+
+/** A gateway, fed, killed and started again; answers its configuration and the end of what is to be audited. */
+async function runToTheEnd(folder: string, wish: Wish): Promise<{ file: string; to: string }> {
+  const { source, rules, servers, partitions = 1, whileItRuns } = wish;
+  const feed = new Feed({ folder, startMs: START_MS, sources: [source] });
+  try {
+    const gateway = await feed.add({ folder: join(folder, 'gateway'), yaml: yamlOf(rules, servers) });
+    const { endMs } = await feedAndKill(feed, gateway, folder, rules);
+    await eventually('all is durable', 60_000, async () => (await durableToMs([gateway.process], partitions)) >= endMs);
+    await whileItRuns?.(gateway);
+    return { file: join(folder, 'gateway', 'all.yaml'), to: String(feed.nowMs + 60_000) };
+  } finally {
+    await feed.end();
+  }
 }
 
 describe('the audit', function () {
@@ -115,35 +145,25 @@ describe('the audit', function () {
   describe('of a gateway alone, whose spool is the log', () => {
     let folder: string;
     let file: string;
-    let feed: Feed;
     let to: string;
     let overHttp: Audited['report'];
     let words: Awaited<ReturnType<typeof runMillrace>>;
 
     before(async () => {
       folder = mkdtempSync(join(tmpdir(), 'millrace-audit-'));
-      feed = new Feed({ folder, startMs: START_MS, sources: [readings] });
-      const gateway = await feed.add({ folder: join(folder, 'gateway'), yaml: yamlOf(RULES) });
-      const { endMs } = await feedAndKill(feed, gateway, folder);
-      await eventually('all is durable', 30_000, async () => (await durableToMs([gateway.process], 1)) >= endMs);
-      overHttp = await auditOver(gateway);
-      const url = `http://127.0.0.1:${gateway.process.httpPort}`;
-      words = await runMillrace([
-        'audit',
-        '--url',
-        url,
-        '--from',
-        String(START_MS),
-        '--to',
-        String(START_MS + 120_000),
-      ]);
-      file = join(folder, 'gateway', 'all.yaml');
-      to = String(feed.nowMs + 60_000);
-      await feed.end();
+      ({ file, to } = await runToTheEnd(folder, {
+        source: readings,
+        rules: RULES,
+        async whileItRuns(gateway) {
+          overHttp = await auditOver(gateway);
+          const url = `http://127.0.0.1:${gateway.process.httpPort}`;
+          const range = ['--from', String(START_MS), '--to', String(START_MS + 120_000)];
+          words = await runMillrace(['audit', '--url', url, ...range]);
+        },
+      }));
     });
 
-    after(async () => {
-      await feed?.end();
+    after(() => {
       if (folder) rmSync(folder, { recursive: true, force: true });
     });
 
@@ -218,19 +238,24 @@ describe('the audit', function () {
   });
 
   describe('of a stream whose key is in the payload and no tag', () => {
-    const USERS = ['u1', 'u2'];
     /** The feed's only connection. */
     const CLIENT = 'feed-0';
+    const CLICKS: StreamRules = {
+      ...TEMPERATURE,
+      name: 'clicks',
+      topic: 'web/{app}/clicks',
+      identity: ['user', 'ts'],
+      metrics: ['ms'],
+    };
     let folder: string;
     let file: string;
-    let feed: Feed;
     let to: string;
 
     /** A click a second of each user, from one page; each minute one is no JSON, so that nobody knows whose it was. */
-    const clicks = (fromMs: number, toMs: number) => {
-      const messages = [];
+    const clicks: Source = (fromMs, toMs) => {
+      const messages: Message[] = [];
       for (let atMs = fromMs; atMs < toMs; atMs += 1_000) {
-        for (const user of USERS) {
+        for (const user of ['u1', 'u2']) {
           const broken = user === 'u2' && (atMs / 1_000) % 60 === 7;
           const payload = broken ? 'no' : JSON.stringify({ ts: atMs + 1, user, ms: 5 });
           messages.push(message('shop', 'web/shop/clicks', payload));
@@ -241,27 +266,10 @@ describe('the audit', function () {
 
     before(async () => {
       folder = mkdtempSync(join(tmpdir(), 'millrace-audit-'));
-      feed = new Feed({ folder, startMs: START_MS, sources: [clicks] });
-      const yaml = `rollup: { grace: 1s, disorder: 500ms, tick: 500ms, skew: 60s, flush: 250ms, repair: 'off' }
-streams:
-  clicks:
-    topic: web/{app}/clicks
-    time: ts
-    key: user
-    metrics: [ms]
-    windows: [10s, 1m]
-    identity: [user, ts]
-`;
-      const gateway = await feed.add({ folder: join(folder, 'gateway'), yaml });
-      const { endMs } = await feedAndKill(feed, gateway, folder);
-      await eventually('all is durable', 30_000, async () => (await durableToMs([gateway.process], 1)) >= endMs);
-      file = join(folder, 'gateway', 'all.yaml');
-      to = String(feed.nowMs + 60_000);
-      await feed.end();
+      ({ file, to } = await runToTheEnd(folder, { source: clicks, rules: { ...RULES, streams: [CLICKS] } }));
     });
 
-    after(async () => {
-      await feed?.end();
+    after(() => {
       if (folder) rmSync(folder, { recursive: true, force: true });
     });
 
@@ -296,7 +304,6 @@ streams:
     const name = `audit-${randomUUID().slice(0, 8)}`;
     let folder: string;
     let file: string;
-    let feed: Feed;
     let influx: InfluxServer;
     let to: string;
     let overHttp: Audited['report'];
@@ -305,25 +312,18 @@ streams:
       const brokers = needKafka(this);
       influx = needInflux(this);
       folder = mkdtempSync(join(tmpdir(), 'millrace-audit-'));
-      feed = new Feed({ folder, startMs: START_MS, sources: [readings] });
       const { url, org, token } = influx;
       const servers = `kafka: { brokers: [${brokers}], prefix: ${name}, group: ${name}, partitions: ${PARTITIONS}, linger: 10ms }
 influx: { url: "${url}", org: ${org}, token: "${token}", bucket: ${name} }`;
-      const gateway = await feed.add({ folder: join(folder, 'gateway'), yaml: yamlOf(RULES, servers) });
-      const { endMs } = await feedAndKill(feed, gateway, folder);
-      await eventually(
-        'all is durable',
-        60_000,
-        async () => (await durableToMs([gateway.process], PARTITIONS)) >= endMs,
-      );
-      overHttp = await auditOver(gateway);
-      file = join(folder, 'gateway', 'all.yaml');
-      to = String(feed.nowMs + 60_000);
-      await feed.end();
+      ({ file, to } = await runToTheEnd(folder, {
+        ...{ source: readings, rules: RULES, servers, partitions: PARTITIONS },
+        async whileItRuns(gateway) {
+          overHttp = await auditOver(gateway);
+        },
+      }));
     });
 
     after(async () => {
-      await feed?.end();
       if (influx) await removeBuckets(influx, name);
       if (folder) rmSync(folder, { recursive: true, force: true });
     });

@@ -25,7 +25,7 @@ export function yamlOf(rules: RunRules, more = ''): string {
       ...(sequence ? [`    sequence: ${sequence}`] : []),
       ...(identity ? [`    identity: [${identity}]`] : []),
       ...(tags ? [`    tags: [${tags}]`] : []),
-      ...(topic.includes('{device}') ? [] : [`    key: ${tags?.[0]}`]),
+      ...(topic.includes('{device}') ? [] : [`    key: ${tags?.[0] ?? identity?.[0]}`]),
       `    metrics: [${metrics}]`,
       `    windows: [${windows.map(window).join(', ')}]`,
     ].join('\n');
