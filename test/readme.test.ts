@@ -4,15 +4,13 @@
  */
 import assert from 'node:assert/strict';
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { withTables } from './bench/tables.ts';
+import { codeBlocks, copyCheckout, CHECKOUT as root } from './support/checkout-copy.ts';
 import { needTime } from './support/servers.ts';
 import { until } from './support/until.ts';
 
-const root = fileURLToPath(new URL('..', import.meta.url));
 const readme = readFileSync(join(root, 'README.md'), 'utf8');
 
 const RUN_HERE = [
@@ -71,11 +69,7 @@ const NOT_RUN = [
   'docker compose --profile demo up -d simulator',
 ];
 
-function blocks(language: string): string[] {
-  return [...readme.matchAll(/```(\w+)\n([\s\S]*?)```/g)]
-    .filter((match) => match[1] === language)
-    .map((match) => match[2]!);
-}
+const blocks = (language: string) => codeBlocks(readme, language);
 
 const commands = blocks('sh')
   .flatMap((block) => block.split('\n'))
@@ -92,13 +86,7 @@ describe('The README', function () {
   let folder: string;
 
   before(() => {
-    folder = mkdtempSync(join(tmpdir(), 'millrace-readme-'));
-    const files = execFileSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], { cwd: root });
-    for (const file of files.toString().split('\0')) {
-      if (file === '' || file.startsWith('test/')) continue;
-      mkdirSync(dirname(join(folder, file)), { recursive: true });
-      cpSync(join(root, file), join(folder, file));
-    }
+    folder = copyCheckout();
   });
 
   after(() => rmSync(folder, { recursive: true, force: true }));
