@@ -272,14 +272,16 @@ export class Framing {
     // the top bit of the level is how Mosquitto marks a bridge
     const level = (bytes[2 + nameLength] ?? 0) & 0x7f;
     if (nameLength === 4 && name === 'MQTT') {
-      if (level === 4 || level === 5) return; // 5 gets its CONNACK 1 from the broker
+      if (level === 4) return;
     } else if (nameLength === 6 && name === 'MQIsdp') {
       if (level === 3) return;
     } else {
       this.#violate('the protocol name is not MQTT [MQTT-3.1.2-1]');
       return;
     }
-    this.violation = { reason: `protocol level ${level} is not supported [MQTT-3.1.2-2]`, connack: 1 };
+    const known =
+      level === 5 ? 'MQTT 5 is not spoken here: set the client to MQTT 3.1.1' : `there is no protocol level ${level}`;
+    this.violation = { reason: `${known} [MQTT-3.1.2-2]`, connack: 1 };
   }
 
   #violate(reason: string): void {
@@ -298,7 +300,6 @@ export interface DecodedConnect {
   readonly clean?: boolean;
   readonly username?: string;
   readonly password?: Uint8Array;
-  readonly protocolVersion?: number;
   readonly will?: { readonly topic: string; readonly qos?: number; readonly payload?: string | Uint8Array };
   readonly protocolId?: string;
   /** Its remaining length, which the decoder leaves there. */
@@ -311,7 +312,7 @@ export function connectProblem(packet: DecodedConnect, maxLevels: number): strin
   if (id !== null) return `the client id ${id}`;
   const username = packet.username === undefined ? null : textProblem(packet.username);
   if (username !== null) return `the user name ${username}`;
-  if (packet.password !== undefined && packet.username === undefined && packet.protocolVersion !== 5) {
+  if (packet.password !== undefined && packet.username === undefined) {
     return 'a password without a user name [MQTT-3.1.2-22]';
   }
   if (packet.will) {
@@ -319,7 +320,7 @@ export function connectProblem(packet: DecodedConnect, maxLevels: number): strin
     const topic = topicNameProblem(packet.will.topic, maxLevels);
     if (topic !== null) return `the will: ${topic}`;
   }
-  if (packet.protocolVersion !== 5 && packet.length !== undefined && packet.length !== connectLength(packet)) {
+  if (packet.length !== undefined && packet.length !== connectLength(packet)) {
     return 'the connect has more than its flags say [MQTT-3.1.4-1]';
   }
   return null;

@@ -217,4 +217,12 @@ describe('framing', () => {
     });
     assert.equal(framing.admit(Buffer.concat([packet, packet, packet]), budget(10, 150), true), packet.length * 2);
   });
+
+  it('says to whoever speaks MQTT 5 what to do, with CONNACK 1', () => {
+    const framing = new Framing(1_024, new Taken());
+    const connect = generate(connectPacket({ protocolVersion: 5 }), { protocolVersion: 5 });
+    assert.equal(framing.admit(connect, budget(), false), -1);
+    const reason = 'MQTT 5 is not spoken here: set the client to MQTT 3.1.1 [MQTT-3.1.2-2]';
+    assert.deepEqual(framing.violation, { reason, connack: 1 });
+  });
 });
